@@ -1,0 +1,28 @@
+"""The WSGI application."""
+
+from flask import Flask
+
+from api import credentials, health, queue, requests, responses
+from provisioning import config
+from provisioning.installation import Installation
+from provisioning.logs import configure_logs
+
+
+def create_app(installation: Installation | None = None) -> Flask:
+    """Build the application; without an installation, one from the environment."""
+    if installation is None:
+        settings = config.load()
+        configure_logs(settings["LOG_FORMAT"], settings["LOG_LEVEL"])
+        installation = Installation(settings)
+    app = Flask("api", static_folder=None)
+    app.extensions["installation"] = installation
+    app.config["MAX_CONTENT_LENGTH"] = installation.config["BODY_LIMIT_BYTES"]
+    # A path means what it says: no redirect to a "better" one (contract 1.6).
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    requests.install(app)
+    responses.install(app)
+    for module in (credentials, queue, health):
+        app.register_blueprint(module.blueprint)
+    return app

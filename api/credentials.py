@@ -1,0 +1,127 @@
+"""/provisioning/{backend}: credentials of the sync backends (contract sections 6 and 7)."""
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from api.errors import RouteNotFound
+from api.queue import accepted
+from api.requests import authenticate, installation, preferred_wait, read_parameters
+from api.responses import answer, format_time
+from api.schemas import CreateCredentials, NoParameters
+from provisioning import errors, service
+from provisioning.catalog import BackendRules, backend_rules, require_type
+from provisioning.jobs import SERVER_DOWN, wait_for_job
+from provisioning.models import Job
+from provisioning.states import UNFINISHED_JOBS, JobStatus
+from workers import wake
+
+blueprint = Blueprint("credentials", __name__, url_prefix="/provisioning")
+CREATE, NO_PARAMETERS = CreateCredentials(), NoParameters()
+#: First segments that are no backends (contract 1.5).
+RESERVED = ("async", "manage")
+
+
+@blueprint.url_value_preprocessor
+def _refuse_reserved(_: str | None, values: dict[str, Any] | None) -> None:
+    if values and values.get("backend") in RESERVED:
+        raise RouteNotFound
+
+
+@blueprint.post("/<backend>")
+def create(backend: str) -> Response:
+    caller = authenticate()
+    rules = _sync_rules(backend)
+    type_ = read_parameters(CREATE).get("type", rules.default_type)
+    require_type(rules, type_)
+    service.require_enabled(installation().config, rules, caller.principal)
+    view = service.get_or_create(installation(), caller, rules, type_)
+    return answer(_body(view, {"url": f"{backend}/{view.id}"}), 201)
+
+
+@blueprint.get("/<backend>")
+def find_by_type(backend: str) -> Response:
+    caller = authenticate()
+    rules = backend_rules(backend)
+    read_parameters(NO_PARAMETERS)
+    type_ = request.args.get("type")
+    if type_ is not None:
+        require_type(rules, type_)
+    view = service.find_by_type(installation(), caller, backend, type_ or rules.default_type)
+    return answer(_body(view, {"inUse": bool(view.in_use)}))
+
+
+@blueprint.get("/<backend>/<id_>")
+def find_by_id(backend: str, id_: str) -> Response:
+    caller = authenticate()
+    backend_rules(backend)
+    read_parameters(NO_PARAMETERS)
+    view = service.find_by_id(installation(), caller, backend, id_)
+    return answer(_body(view, {"inUse": bool(view.in_use)}))
+
+
+@blueprint.post("/<backend>/<id_>/extend")
+def extend(backend: str, id_: str) -> Response:
+    caller = authenticate()
+    backend_rules(backend)
+    read_parameters(NO_PARAMETERS)
+    extension = service.extend(installation(), caller, backend, id_)
+    return answer(
+        {
+            "touch": extension.touched_at // 1000,
+            "id": str(extension.id),
+            "expiration": format_time(extension.expires_at),
+        }
+    )
+
+
+@blueprint.delete("/<backend>/<id_>")
+def drop(backend: str, id_: str) -> Response:
+    caller = authenticate()
+    _sync_rules(backend)
+    read_parameters(NO_PARAMETERS)
+    return _finish(service.request_drop(installation(), caller, backend, id_))
+
+
+@blueprint.post("/<backend>/<id_>/kill")
+def kill(backend: str, id_: str) -> Response:
+    caller = authenticate()
+    _sync_rules(backend)
+    read_parameters(NO_PARAMETERS)
+    return _finish(service.request_kill(installation(), caller, backend, id_))
+
+
+def _sync_rules(backend: str) -> BackendRules:
+    rules = backend_rules(backend)
+    if rules.asynchronous:
+        raise errors.BackendAsyncOnly(backend)
+    return rules
+
+
+def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": str(view.id),
+        "status": "ok",
+        "touch": view.touched_at // 1000,
+        **extra,
+        "credentials": {"id": str(view.id), **view.details},
+        "expiration": format_time(view.expires_at),
+        "canExtend": view.can_extend,
+    }
+
+
+def _finish(job: Job) -> Response:
+    """Wake a worker, wait as preferred, and answer by the job's state (contract 7)."""
+    seconds, asynchronous = preferred_wait(installation().config["DELETE_WAIT_SECONDS"])
+    woken = wake(job.id)
+    if asynchronous:
+        return accepted(job, headers={"Preference-Applied": "respond-async"})
+    # Nobody can be told of the job while the broker is down; it runs after its return.
+    job = wait_for_job(installation().database, job, seconds if woken else 0)
+    if job.status in UNFINISHED_JOBS:
+        return accepted(job)
+    if job.status is JobStatus.SUCCESS:
+        return answer({"status": "ok"})
+    if job.error_note == SERVER_DOWN:
+        raise errors.BackendUnavailable(job.params["backend"])
+    raise errors.JobFailed

@@ -1,0 +1,66 @@
+"""The one table from domain errors to HTTP: status by reason (contract section 3)."""
+
+from provisioning import errors
+
+#: Status of each reason; ``token_refused`` carries its own.
+STATUS: dict[str, int] = {
+    "token_missing": 400,
+    "token_invalid": 401,
+    "bad_json": 400,
+    "backend_unknown": 400,
+    "type_invalid": 400,
+    "parameter_unknown": 400,
+    "parameter_missing": 400,
+    "parameter_invalid": 400,
+    "backend_async_only": 400,
+    "cannot_extend": 400,
+    "query_invalid": 400,
+    "backend_disabled": 403,
+    "route_not_found": 404,
+    "credentials_not_found": 404,
+    "job_not_found": 404,
+    "method_not_allowed": 405,
+    "body_too_large": 413,
+    "maintenance": 503,
+    "token_service_unavailable": 503,
+    "backend_unavailable": 503,
+    "creation_in_progress": 503,
+    "state_unavailable": 503,
+    "internal": 500,
+}
+
+
+class RouteNotFound(errors.ProvisioningError):
+    reason = "route_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Route not found")
+
+
+class MethodNotAllowed(errors.ProvisioningError):
+    reason = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: list[str]) -> None:
+        super().__init__(f"Method {method} is not allowed.")
+        self.allowed = allowed
+
+
+class BodyTooLarge(errors.ProvisioningError):
+    reason = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request body is larger than the limit of {limit} bytes.")
+
+
+def status_of(error: errors.ProvisioningError) -> int:
+    """Return the HTTP status of a domain error."""
+    if isinstance(error, errors.TokenRefused):
+        return error.status
+    return STATUS[error.reason]
+
+
+def kind_of(error: errors.ProvisioningError, status: int) -> str:
+    """Return the ``error`` key: who has to do something about it."""
+    if isinstance(error, errors.ProjectDisabled):
+        return "Project is disabled"
+    return "Application error" if status >= 500 else "User error"

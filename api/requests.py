@@ -1,0 +1,123 @@
+"""What every request goes through before its view, in the contract's order (2.9)."""
+
+import json
+import re
+from typing import Any
+
+from flask import Flask, current_app, g, request
+from marshmallow import Schema
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+
+from api import errors as api_errors
+from api.schemas import load
+from provisioning import errors
+from provisioning.installation import Installation
+from provisioning.tokens import Caller
+from provisioning.vault import Secret
+
+_LEADING_NUMBER = re.compile(r"\s*([0-9]{1,18})(?![0-9])")
+_WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.IGNORECASE)
+LONGEST_WAIT = 60
+
+
+def install(app: Flask) -> None:
+    """Register the checks that come before any view: route, method, size."""
+    app.before_request(_check_envelope)
+
+
+def installation() -> Installation:
+    """Return the application's installation."""
+    found: Installation = current_app.extensions["installation"]
+    return found
+
+
+def _check_envelope() -> tuple[str, int] | None:
+    if request.method == "OPTIONS":
+        return "", 200
+    routing: HTTPException | None = request.routing_exception
+    if isinstance(routing, MethodNotAllowed):
+        raise api_errors.MethodNotAllowed(request.method, sorted(routing.valid_methods or ()))
+    if routing is not None:
+        raise api_errors.RouteNotFound
+    limit = installation().config["BODY_LIMIT_BYTES"]
+    try:
+        g.body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise api_errors.BodyTooLarge(limit) from None
+    if len(g.body) > limit:
+        raise api_errors.BodyTooLarge(limit)
+    return None
+
+
+def run_id() -> str:
+    """Return the request's run id; blank counts as absent (contract 2.5)."""
+    return str(request.headers.get("X-KBC-RunId", "")).strip()
+
+
+def leading_run_id() -> int:
+    """Return the run id's leading number, 0 without one (the errors' ``runId``)."""
+    found = _LEADING_NUMBER.match(run_id())
+    return int(found[1]) if found else 0
+
+
+def authenticate() -> Caller:
+    """Return the caller, or raise why the token is not good (contract 5)."""
+    message = installation().config["MAINTENANCE_MESSAGE"]
+    if message:
+        raise errors.ServiceMaintenance(message)
+    token = Secret(request.headers.get("X-StorageApi-Token", "").strip())
+    if not token.reveal():
+        raise errors.TokenMissing
+    return Caller(installation().tokens.verify(token), token, run_id())
+
+
+def read_parameters(schema: Schema) -> dict[str, Any]:
+    """Return the body's parameters as the schema allows them (contract 2.2, 2.3, 2.6)."""
+    return load(schema, _read_object(g.body))
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        # The text may start with the byte order mark that some clients write.
+        parsed = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise errors.BadJson("nested too deep") from None
+    except ValueError as problem:
+        raise errors.BadJson(_explain(problem)) from None
+    if parsed is None or parsed == []:
+        return {}
+    if not isinstance(parsed, dict):
+        raise errors.BadJson("an object is expected")
+    return parsed
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _explain(problem: ValueError) -> str:
+    """Return the parser's text; a decoding error's own would quote the body."""
+    return "not UTF-8" if isinstance(problem, UnicodeDecodeError) else str(problem)
+
+
+def preferred_wait(default: int) -> tuple[float, bool]:
+    """Return the seconds to wait by ``Prefer``, and whether an answer at once was asked for.
+
+    Values that are not understood are ignored (contract 2.7, 7.1).
+    """
+    preferences = [part.strip() for part in request.headers.get("Prefer", "").split(",")]
+    if any(part.lower() == "respond-async" for part in preferences):
+        return 0, True
+    for part in preferences:
+        found = _WAIT.fullmatch(part)
+        if found:
+            return min(int(found[1]), LONGEST_WAIT), False
+    return default, False
+
+
+def public_root() -> str:
+    """Return the address in front of every path the service prints (contract 1.3)."""
+    configured: str = installation().config["PUBLIC_URL"]
+    return (configured or request.root_url).rstrip("/")

@@ -1,0 +1,121 @@
+"""What every answer has: JSON, the CORS headers, and the one form of errors (2.1, 3)."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from flask import Flask, Response, request
+
+from api.errors import MethodNotAllowed, kind_of, status_of
+from api.requests import installation, leading_run_id
+from provisioning import errors
+from provisioning.jobs import new_exception_id
+
+log = structlog.get_logger()
+
+HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "*",
+    "Access-Control-Allow-Headers": "*",
+    "Cache-Control": "private, no-cache, no-store, must-revalidate",
+}
+OPTIONS_HEADERS = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": (
+        "content-type, x-requested-with, x-requested-by, x-storageapi-url, x-storageapi-token, "
+        "x-kbc-runid, x-user-agent, prefer"
+    ),
+    "Access-Control-Max-Age": "86400",
+}
+INTERNAL_MESSAGE = errors.JobFailed().message
+
+
+def install(app: Flask) -> None:
+    """Register the error handlers and the headers of every answer."""
+    app.after_request(_add_headers)
+    app.register_error_handler(errors.ProvisioningError, _answer_error)
+    app.register_error_handler(Exception, _answer_unexpected)
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    return Response(
+        json.dumps(body, separators=(",", ":")),
+        status=status,
+        headers=headers,
+        mimetype="application/json",
+    )
+
+
+def format_time(milliseconds: int | None) -> str | None:
+    """Return the contract's form of a time: ISO 8601, seconds, numeric offset (4.6)."""
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).isoformat(timespec="seconds")
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    if request.method == "OPTIONS":
+        response.headers.update(OPTIONS_HEADERS)
+        response.content_type = "application/json"
+    return response
+
+
+def _answer_error(error: errors.ProvisioningError) -> Response:
+    status = status_of(error)
+    exception_id = new_exception_id()
+    write = log.warning if status >= 500 else log.info
+    write(
+        "request_refused",
+        status=status,
+        reason=error.reason,
+        exception_id=exception_id,
+        method=request.method,
+        path=request.path,
+    )
+    return _error_body(error, status, exception_id)
+
+
+def _answer_unexpected(problem: Exception) -> Response:
+    exception_id = new_exception_id()
+    # The type and the place tell an operator enough; the text might quote a statement.
+    log.error(
+        "request_failed",
+        exception_id=exception_id,
+        method=request.method,
+        path=request.path,
+        problem=type(problem).__name__,
+        frames=_frames(problem),
+    )
+    return _error_body(errors.ProvisioningError(INTERNAL_MESSAGE), 500, exception_id)
+
+
+def _frames(problem: BaseException) -> list[str]:
+    """Return file:line of the innermost frames, without source lines or values."""
+    frames = []
+    trace = problem.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}:{code.co_name}")
+        trace = trace.tb_next
+    return frames[-8:]
+
+
+def _error_body(error: errors.ProvisioningError, status: int, exception_id: str) -> Response:
+    body = {
+        "status": "warning" if isinstance(error, errors.CannotExtend) else "error",
+        "error": kind_of(error, status),
+        "code": status,
+        "reason": error.reason,
+        "message": error.message,
+        "exceptionId": exception_id,
+        "runId": leading_run_id(),
+    }
+    headers = {}
+    if status == 503:
+        headers["Retry-After"] = str(max(installation().config["RETRY_AFTER_SECONDS"], 1))
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
+    return answer(body, status, headers)

@@ -1,0 +1,30 @@
+"""Celery's settings. Jobs live in the state database; the broker only carries wake-ups."""
+
+from provisioning import config
+
+_settings = config.load()
+_sweep_seconds = max(_settings["SWEEP_SECONDS"], 1)
+
+broker_url = _settings["BROKER_URL"].reveal()
+broker_connection_retry_on_startup = True
+# A broker that hangs must not hold the front's request for longer than this.
+broker_transport_options = {"socket_timeout": 2, "socket_connect_timeout": 2}
+broker_connection_timeout = 2
+task_ignore_result = True
+# Messages are taken off at once: a lost one is found again by the sweep.
+task_acks_late = False
+worker_prefetch_multiplier = 1
+worker_hijack_root_logger = False
+task_serializer = "json"
+accept_content = ["json"]
+task_default_queue = "provisioning"
+timezone = "UTC"
+
+beat_schedule = {
+    "sweep": {
+        "task": "sweep",
+        "schedule": float(_sweep_seconds),
+        # Sweeps that nobody took must not pile up while workers are away.
+        "options": {"expires": _sweep_seconds * 2},
+    }
+}

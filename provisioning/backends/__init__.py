@@ -1,0 +1,1 @@
+"""One module per engine. `base` says what a backend must do."""

@@ -1,0 +1,107 @@
+"""What a backend must do. One module per engine holds everything about that engine.
+
+Every verb is idempotent, and bounded in time by the engine's statement timeout. A verb that
+changes something first takes the engine's own lock of the credential where the engine has
+one, ending the session of a stale holder, and then calls ``lease.check()``: from there on a
+holder that was replaced cannot change anything on the server, however late it wakes up.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from provisioning.claims import Lease
+from provisioning.vault import Secret
+
+
+class EngineError(Exception):
+    """A step failed on the server. The text is for operators: no secret, no SQL."""
+
+
+class EngineUnavailable(EngineError):
+    """The server cannot be reached or did not answer in time; whether it did the step is open."""
+
+
+class EngineBusy(EngineUnavailable):
+    """The server works, but not on this now: a lock, a limit, read-only mode."""
+
+
+class EngineRefused(EngineError):
+    """The server answered and refused: a missing right, a full disk, a name in use."""
+
+
+class NameInUse(EngineRefused):
+    """A new name is taken by something the credential did not make, and nothing else was made."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The objects of one credential, as its row names them."""
+
+    credentials_id: int
+    type: str
+    server: str
+    user_name: str
+    object_name: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A server that may take a new credential."""
+
+    server: str
+    #: Live credentials at most; ``None`` is no limit.
+    capacity: int | None
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whom a credential is for, as far as names go."""
+
+    project_id: str
+    token_id: str
+    person_id: str | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """One server's condition, in words an operator can act on."""
+
+    server: str
+    alive: bool
+    message: str
+
+
+class Backend(Protocol):
+    """One engine with all its servers."""
+
+    name: str
+
+    def placements(self, type_: str) -> list[Placement]:
+        """Return the servers that take new credentials of the type now."""
+
+    def shares_login(self, type_: str) -> bool:
+        """Return whether one person's credentials of the type share a login per server."""
+
+    def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
+        """Choose the names of the objects. Pure: no engine call."""
+
+    def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
+        """Return the connection keys of contract section 10, without ``id``."""
+
+    def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
+        """Make the objects, or finish half-made ones; return when a login works."""
+
+    def exists(self, spec: Spec) -> bool:
+        """Return whether the credential can be used; False when any part is gone."""
+
+    def in_use(self, spec: Spec) -> bool:
+        """Return whether a session of the credential is open (contract 6.2.1)."""
+
+    def kill(self, spec: Spec, lease: Lease) -> int:
+        """End all sessions of the credential and return how many there were."""
+
+    def drop(self, spec: Spec, lease: Lease) -> None:
+        """End access, remove everything, and return after looking that it is gone."""
+
+    def check(self) -> list[Health]:
+        """Look whether each server answers."""

@@ -1,0 +1,521 @@
+"""MySQL and MariaDB: a database and a login for each credential.
+
+All statements commit by themselves (account and database statements always do), so each verb
+is a row of idempotent steps. A step's failure leaves what the row names, and the next run of
+the same verb finishes it.
+"""
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pymysql
+from pymysql.constants import CR, ER
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from provisioning.backends.base import (
+    EngineBusy,
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+    Health,
+    NameInUse,
+    Owner,
+    Placement,
+    Spec,
+)
+from provisioning.backends.circuit import Circuit
+from provisioning.backends.sessions import Picture, SessionPicture
+from provisioning.claims import Lease
+from provisioning.config import Limits, MySQLServer
+from provisioning.failpoints import failpoint
+from provisioning.naming import (
+    DATABASE_NAME_LIMIT,
+    USER_NAME_LIMIT,
+    build_name,
+    person_name_part,
+    quote_mysql_grant_database,
+    quote_mysql_name,
+)
+from provisioning.vault import Secret
+
+#: Errors of a working server after which the same statement may succeed later.
+_LATER = {
+    ER.CON_COUNT_ERROR,
+    ER.SERVER_SHUTDOWN,
+    ER.LOCK_WAIT_TIMEOUT,
+    ER.LOCK_DEADLOCK,
+    ER.QUERY_INTERRUPTED,
+    ER.OPTION_PREVENTS_STATEMENT,  # read-only
+    1836,  # read-only, MySQL
+    1927,  # connection was killed, MariaDB
+}
+_NO_SUCH_THREAD = ER.NO_SUCH_THREAD
+_USER_EXISTS = ER.CANNOT_USER
+_DATABASE_EXISTS = ER.DB_CREATE_EXISTS
+#: REVOKE of what is not granted, by MariaDB and MySQL.
+_NOT_GRANTED = {ER.NONEXISTING_GRANT, ER.REVOKE_GRANTS, ER.PASSWORD_NO_MATCH}
+_TOO_MANY_USER_CONNECTIONS = {ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
+
+#: Seconds that DROP DATABASE waits for open transactions before it fails and is repeated.
+LOCK_WAIT = 2
+#: Seconds until killed sessions must be gone.
+SESSIONS_PATIENCE = 8.0
+#: Seconds after which a pooled connection is asked whether it still works before use.
+IDLE_SECONDS = 0.5
+ANY_HOST = "%"
+
+
+class Statements:
+    """Runs statements on one admin connection and translates the driver's errors."""
+
+    def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._server = server
+
+    def __call__(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
+        """Run one statement, with ``%s`` for each value, and return its rows.
+
+        Raises an ``EngineError`` with the server's error number.
+        """
+        try:
+            # The driver interpolates only when there are values, so `%` stands for itself
+            # in statements without any.
+            self._cursor.execute(sql, values or None)
+            return tuple(self._cursor.fetchall())
+        except pymysql.Error as problem:
+            raise translate(problem, self._server) from None
+
+    def ignoring(self, numbers: set[int], sql: str, *values: Any) -> bool:
+        """Run a statement; return False when it failed with one of the error ``numbers``."""
+        try:
+            self(sql, *values)
+        except EngineError as error:
+            if error_number(error) in numbers:
+                return False
+            raise
+        return True
+
+
+def translate(problem: pymysql.Error, server: str) -> EngineError:
+    """Return the engine error for a driver error.
+
+    The text holds the number and, where it cannot quote the statement, the server's words.
+    """
+    number = problem.args[0] if problem.args and isinstance(problem.args[0], int) else 0
+    gone = number == 0 or (number >= CR.CR_ERROR_FIRST and number < 3000)
+    words = "" if number == ER.PARSE_ERROR or len(problem.args) < 2 else str(problem.args[1])
+    text = f"server {server}: error {number}: {words[:300]}"
+    if gone:
+        return EngineUnavailable(text, number)
+    if number in _LATER:
+        return EngineBusy(text, number)
+    return EngineRefused(text, number)
+
+
+def error_number(error: EngineError) -> int:
+    """Return the server's error number that ``translate`` put into the error."""
+    return int(error.args[1]) if len(error.args) > 1 else 0
+
+
+class Server:
+    """One server: its admin connections, its circuit and the picture of its sessions."""
+
+    def __init__(self, config: MySQLServer, timeout: int, connections: int) -> None:
+        self.config = config
+        self._timeout = timeout
+        self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
+        self._circuit = Circuit(config.name)
+        self._pool = QueuePool(
+            self._connect_admin,
+            pool_size=connections,
+            max_overflow=0,
+            timeout=timeout,
+            reset_on_return=None,
+            use_lifo=True,
+        )
+        self.sessions = SessionPicture(self._take_picture)
+        #: Read on each new connection; the family decides a few catalog queries.
+        self.is_mariadb = True
+        self.grant_wildcards = True
+
+    def connect_as(self, user: str, password: Secret, database: str | None) -> Any:
+        """Open a connection of the given login."""
+        # Without TLS settings the driver would load the system's CA bundle, 20 ms, each time.
+        tls: dict[str, Any] = {"ssl": self._tls} if self._tls else {"ssl_disabled": True}
+        return pymysql.connect(
+            host=self.config.host,
+            port=self.config.port,
+            user=user,
+            password=password.reveal(),
+            database=database,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=self._timeout,
+            read_timeout=self._timeout,
+            write_timeout=self._timeout,
+            **tls,
+        )
+
+    def _connect_admin(self) -> Any:
+        connection = self.connect_as(self.config.user, self.config.password, None)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION lock_wait_timeout={LOCK_WAIT}")
+            cursor.execute("SELECT VERSION()")
+            self.is_mariadb = "mariadb" in cursor.fetchone()[0].lower()
+            cursor.execute("SHOW VARIABLES LIKE 'partial_revokes'")
+            self.grant_wildcards = (cursor.fetchone() or ("", "OFF"))[1] != "ON"
+        return connection
+
+    @contextmanager
+    def statements(self) -> Iterator[Statements]:
+        """Lend an admin connection; locks it took are given back with it."""
+        with self._circuit.guard():
+            connection = self._checkout()
+            try:
+                yield Statements(connection, self.config.name)
+                connection.info["used"] = time.monotonic()
+            except BaseException:
+                # Whatever state it is in, the server forgets its locks with the connection.
+                connection.invalidate()
+                raise
+            finally:
+                connection.close()
+
+    def _checkout(self) -> PoolProxiedConnection:
+        try:
+            connection = self._pool.connect()
+            if time.monotonic() - connection.info.get("used", 0.0) > IDLE_SECONDS:
+                connection = self._revived(connection)
+            return connection
+        except PoolTimeout:
+            raise EngineBusy(f"server {self.config.name}: all connections busy") from None
+        except pymysql.Error as problem:
+            error = translate(problem, self.config.name)
+            # A refused admin login is the operator's to mend: for callers, an outage.
+            raise EngineUnavailable(*error.args) from None
+
+    def _revived(self, connection: PoolProxiedConnection) -> PoolProxiedConnection:
+        """Return a connection that answers: after a server's restart the pooled ones do not."""
+        try:
+            connection.dbapi_connection.ping(reconnect=False)  # type: ignore[union-attr]
+        except pymysql.Error:
+            connection.invalidate()
+            connection.close()
+            return self._pool.connect()
+        return connection
+
+    @property
+    def processlist(self) -> str:
+        """The catalog of sessions: MariaDB has performance_schema off, MySQL 8 wants it."""
+        schema = "information_schema" if self.is_mariadb else "performance_schema"
+        return f"{schema}.processlist"
+
+    def _take_picture(self) -> Picture:
+        with self.statements() as run:
+            rows = run(f"SELECT DISTINCT user, db FROM {self.processlist}")
+        databases: dict[str, set[str | None]] = {}
+        for user, database in rows:
+            databases.setdefault(user, set()).add(database)
+        return {user: frozenset(names) for user, names in databases.items()}
+
+
+class MySQLBackend:
+    """Credentials on MySQL and MariaDB servers (contract section 10)."""
+
+    name = "mysql"
+
+    def __init__(
+        self,
+        servers: tuple[MySQLServer, ...],
+        limits: dict[str, Limits],
+        timeout: int,
+        connections: int,
+    ) -> None:
+        self._servers = {config.name: Server(config, timeout, connections) for config in servers}
+        self._limits = limits
+
+    def _server(self, name: str) -> Server:
+        try:
+            return self._servers[name]
+        except KeyError:
+            raise EngineUnavailable(f"server {name} is not configured") from None
+
+    # Pure ---------------------------------------------------------------------------
+
+    def placements(self, type_: str) -> list[Placement]:
+        return [
+            Placement(server.config.name, server.config.max_credentials)
+            for server in self._servers.values()
+            if server.config.takes_new and type_ in server.config.types
+        ]
+
+    def shares_login(self, type_: str) -> bool:
+        return type_ == "sandbox"
+
+    def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
+        kind = {"sandbox": "sand", "transformations": "tran"}[type_]
+        number = str(credentials_id)
+        database = build_name(prefix, kind, owner.project_id, number, limit=DATABASE_NAME_LIMIT)
+        if self.shares_login(type_):
+            person = person_name_part(owner.person_id, owner.token_id)
+            user = build_name(prefix, "user", person, limit=USER_NAME_LIMIT)
+        else:
+            user = build_name(prefix, kind, owner.project_id, number, limit=USER_NAME_LIMIT)
+        return Spec(credentials_id, type_, server, user, database)
+
+    def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
+        config = self._server(spec.server).config
+        return {
+            "hostname": config.public_host,
+            "port": config.public_port,
+            "db": spec.object_name,
+            "user": spec.user_name,
+            "password": password.reveal(),
+        }
+
+    # Create -------------------------------------------------------------------------
+
+    def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
+        server = self._server(spec.server)
+        with server.statements() as run:
+            _fence(run, spec, lease)
+            failpoint("create.locked")
+            self._create_database(run, spec, lease)
+            failpoint("create.database")
+            if self.shares_login(spec.type):
+                _lock_login(run, spec)
+            self._create_login(run, server, spec, password, lease)
+            failpoint("create.login")
+            pattern = quote_mysql_grant_database(spec.object_name, wildcards=server.grant_wildcards)
+            run(f"GRANT ALL PRIVILEGES ON {pattern}.* TO {_account(spec)}")
+            failpoint("create.grant")
+            run("SELECT RELEASE_ALL_LOCKS()")
+        _verify_login(server, spec, password)
+        failpoint("create.verified")
+
+    def _create_database(self, run: Statements, spec: Spec, lease: Lease) -> None:
+        database = quote_mysql_name(spec.object_name)
+        if not run.ignoring({_DATABASE_EXISTS}, f"CREATE DATABASE {database}") and _first(lease):
+            raise NameInUse(f"server {spec.server}: database {spec.object_name} exists")
+
+    def _create_login(
+        self, run: Statements, server: Server, spec: Spec, password: Secret, lease: Lease
+    ) -> None:
+        identity = f"`{spec.user_name}`@%s IDENTIFIED BY %s{self._login_options(server, spec)}"
+        values = (ANY_HOST, password.reveal())
+        if run.ignoring({_USER_EXISTS}, f"CREATE USER {identity}", *values):
+            return
+        if _first(lease) and not self.shares_login(spec.type):
+            run(f"DROP DATABASE {quote_mysql_name(spec.object_name)}")
+            raise NameInUse(f"server {spec.server}: user {spec.user_name} exists")
+        run(f"ALTER USER {identity}", *values)
+        # Half of a drop may have locked it.
+        run(f"ALTER USER {_account(spec)} ACCOUNT UNLOCK")
+
+    def _login_options(self, server: Server, spec: Spec) -> str:
+        limits = self._limits[spec.type]
+        options = " REQUIRE SSL" if server.config.require_tls else " REQUIRE NONE"
+        options += f" WITH MAX_USER_CONNECTIONS {limits.connections}"
+        if server.is_mariadb:
+            options += f" MAX_STATEMENT_TIME {limits.statement_seconds}"
+        return options
+
+    # Look ---------------------------------------------------------------------------
+
+    def exists(self, spec: Spec) -> bool:
+        server = self._server(spec.server)
+        with server.statements() as run:
+            if server.is_mariadb:
+                logins = (
+                    "SELECT COUNT(*) FROM mysql.global_priv WHERE Host = %s AND User = %s "
+                    "AND COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0) = 0"
+                )
+            else:
+                logins = (
+                    "SELECT COUNT(*) FROM mysql.user WHERE Host = %s AND User = %s "
+                    "AND account_locked = 'N'"
+                )
+            ((databases, users),) = run(
+                "SELECT (SELECT COUNT(*) FROM information_schema.schemata "
+                f"WHERE schema_name = %s), ({logins})",
+                spec.object_name,
+                ANY_HOST,
+                spec.user_name,
+            )
+        return bool(databases and users)
+
+    def in_use(self, spec: Spec) -> bool:
+        server = self._server(spec.server)
+        if not self.shares_login(spec.type):
+            return bool(server.sessions.databases_of(spec.user_name))
+        open_in = server.sessions.databases_of(spec.user_name, spec.object_name)
+        if not open_in or spec.object_name in open_in:
+            return bool(open_in)
+        with server.statements() as run:
+            return _grants(run, spec) <= 1
+
+    def check(self) -> list[Health]:
+        return [_check(server) for server in self._servers.values()]
+
+    # End ----------------------------------------------------------------------------
+
+    def kill(self, spec: Spec, lease: Lease) -> int:
+        server = self._server(spec.server)
+        with server.statements() as run:
+            lease.check()
+            only_here = self.shares_login(spec.type) and _grants(run, spec) > 1
+            return _end_sessions(run, server, spec, only_here=only_here)
+
+    def drop(self, spec: Spec, lease: Lease) -> None:
+        server = self._server(spec.server)
+        with server.statements() as run:
+            _fence(run, spec, lease)
+            failpoint("drop.locked")
+            if self.shares_login(spec.type):
+                self._drop_from_shared_login(run, server, spec)
+            else:
+                _drop_login(run, server, spec)
+                run(_drop_database_statement(spec))
+                failpoint("drop.database")
+            _require_gone(run, spec)
+            run("SELECT RELEASE_ALL_LOCKS()")
+        failpoint("drop.checked")
+
+    def _drop_from_shared_login(self, run: Statements, server: Server, spec: Spec) -> None:
+        pattern = quote_mysql_grant_database(spec.object_name, wildcards=server.grant_wildcards)
+        # Without the grant nobody comes back into the database once its sessions are ended.
+        run.ignoring(_NOT_GRANTED, f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM {_account(spec)}")
+        failpoint("drop.revoked")
+        _end_sessions(run, server, spec, only_here=True)
+        failpoint("drop.sessions")
+        if not run.ignoring({ER.LOCK_WAIT_TIMEOUT}, _drop_database_statement(spec)):
+            # A session that has moved on to another database still holds a table here.
+            _end_sessions(run, server, spec, only_here=False)
+            run(_drop_database_statement(spec))
+        failpoint("drop.database")
+        _lock_login(run, spec)
+        if _grants(run, spec) == 0:
+            _drop_login(run, server, spec)
+
+
+# Steps ----------------------------------------------------------------------------------
+
+
+def _account(spec: Spec) -> str:
+    # Names hold only [A-Za-z0-9_] (`naming.build_name`), so backticks are all they need.
+    return f"`{spec.user_name}`@`{ANY_HOST}`"
+
+
+def _first(lease: Lease) -> bool:
+    """Return whether nobody has worked on this row before, so nothing of it can exist."""
+    return lease.token == 1
+
+
+def _fence(run: Statements, spec: Spec, lease: Lease) -> None:
+    """Take the credential's lock on the server, ending a stale holder's session.
+
+    Whoever holds the lock and not the claim was replaced; its connection ends here, so it
+    cannot run another statement. A holder that is only now getting here fails `lease.check`.
+    """
+    name = spec.object_name
+    if run("SELECT GET_LOCK(%s, 0)", name) != ((1,),):
+        ((holder,),) = run("SELECT IS_USED_LOCK(%s)", name)
+        if holder is not None:
+            lease.check()
+            run.ignoring({_NO_SUCH_THREAD}, f"KILL CONNECTION {int(holder)}")
+        if run("SELECT GET_LOCK(%s, %s)", name, LOCK_WAIT) != ((1,),):
+            raise EngineBusy(f"server {spec.server}: {name} is locked")
+    lease.check()
+
+
+def _lock_login(run: Statements, spec: Spec) -> None:
+    """Keep a shared login from being dropped by one credential while another takes it."""
+    if run("SELECT GET_LOCK(%s, %s)", f"login {spec.user_name}", LOCK_WAIT) != ((1,),):
+        raise EngineBusy(f"server {spec.server}: login {spec.user_name} is locked")
+
+
+def _grants(run: Statements, spec: Spec) -> int:
+    """Return how many databases the login is granted."""
+    ((count,),) = run(
+        "SELECT COUNT(*) FROM mysql.db WHERE Host = %s AND User = %s", ANY_HOST, spec.user_name
+    )
+    return int(count)
+
+
+def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
+    try:
+        server.connect_as(spec.user_name, password, spec.object_name).close()
+    except pymysql.Error as problem:
+        error = translate(problem, spec.server)
+        # Connections that a shared login already holds prove that it works.
+        if error_number(error) not in _TOO_MANY_USER_CONNECTIONS:
+            raise error from None
+
+
+def _end_sessions(run: Statements, server: Server, spec: Spec, *, only_here: bool) -> int:
+    """End the login's sessions, with ``only_here`` those in its database; return how many.
+
+    Returns once they are gone from the server's list.
+    """
+    condition = " AND db = %s" if only_here else ""
+    values = (spec.user_name, spec.object_name) if only_here else (spec.user_name,)
+    query = f"SELECT id FROM {server.processlist} WHERE user = %s{condition}"
+    ended: set[int] = set()
+    end, pause = time.monotonic() + SESSIONS_PATIENCE, 0.001
+    while sessions := [int(row[0]) for row in run(query, *values)]:
+        if time.monotonic() > end:
+            raise EngineBusy(f"server {spec.server}: sessions do not end")
+        for session in sessions:
+            run.ignoring({_NO_SUCH_THREAD}, f"KILL CONNECTION {session}")
+        ended.update(sessions)
+        time.sleep(pause)
+        pause = min(pause * 2, 0.1)
+    return len(ended)
+
+
+def _drop_login(run: Statements, server: Server, spec: Spec) -> None:
+    # DROP USER ends no session, and a dropped user's sessions go on: lock, end, drop, end.
+    run(f"ALTER USER IF EXISTS {_account(spec)} ACCOUNT LOCK")
+    failpoint("drop.login_locked")
+    _end_sessions(run, server, spec, only_here=False)
+    run(f"DROP USER IF EXISTS {_account(spec)}")
+    failpoint("drop.login")
+    _end_sessions(run, server, spec, only_here=False)
+
+
+def _drop_database_statement(spec: Spec) -> str:
+    return f"DROP DATABASE IF EXISTS {quote_mysql_name(spec.object_name)}"
+
+
+def _require_gone(run: Statements, spec: Spec) -> None:
+    """Look that the database and every grant on it are gone; a shared login may stay."""
+    ((databases, grants),) = run(
+        "SELECT (SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = %s), "
+        "(SELECT COUNT(*) FROM mysql.db WHERE Host = %s AND User = %s AND Db IN (%s, %s))",
+        spec.object_name,
+        ANY_HOST,
+        spec.user_name,
+        spec.object_name,
+        spec.object_name.replace("_", "\\_"),
+    )
+    if databases or grants:
+        raise EngineBusy(f"server {spec.server}: {spec.object_name} is still there")
+
+
+def _check(server: Server) -> Health:
+    try:
+        with server.statements() as run:
+            ((version,),) = run("SELECT VERSION()")
+            with suppress(EngineRefused):
+                run("SELECT COUNT(*) FROM mysql.db WHERE Host = ''")
+                return Health(server.config.name, True, f"version {version}")
+            return Health(
+                server.config.name, False, "the admin login cannot read the mysql database"
+            )
+    except EngineError as problem:
+        return Health(server.config.name, False, str(problem.args[0]))

@@ -1,0 +1,87 @@
+"""Which backends and types exist (contract section 4). The table holds for backends without
+a server too: those are known, and answer 404 on reads and 503 on creation (contract 5.6)."""
+
+from dataclasses import dataclass
+
+from provisioning import errors
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class BackendRules:
+    """What the contract fixes about one backend, whether or not a server is configured."""
+
+    name: str
+    types: tuple[str, ...]
+    #: The type a request without one means; it need not be an allowed type (docker).
+    default_type: str
+    #: Creation, deletion and kill go through /provisioning/async only.
+    asynchronous: bool
+    #: Seconds a credential lives from its touch, by type; ``None`` lives until dropped.
+    lifetimes: dict[str, int | None]
+    #: The key of the project's flags that refuses the backend when present and false.
+    project_flag: str | None = None
+    #: A project feature that allows the backend although the flag refuses it.
+    project_feature: str | None = None
+
+
+WORKSPACE_TYPES = ("transformations", "sandbox", "writer", "luckyguess")
+WORKSPACE_LIFETIMES = {
+    "transformations": 7 * DAY,
+    "sandbox": 14 * DAY,
+    "writer": None,
+    "luckyguess": None,
+}
+
+BACKENDS: dict[str, BackendRules] = {
+    rules.name: rules
+    for rules in (
+        BackendRules(
+            name="mysql",
+            types=("transformations", "sandbox"),
+            default_type="transformations",
+            asynchronous=False,
+            lifetimes={"transformations": 7 * DAY, "sandbox": 14 * DAY},
+            project_flag="hasMysql",
+            project_feature="transformation-mysql",
+        ),
+        BackendRules(
+            name="snowflake",
+            types=WORKSPACE_TYPES,
+            default_type="transformations",
+            asynchronous=False,
+            lifetimes=WORKSPACE_LIFETIMES,
+            project_flag="hasSnowflake",
+        ),
+        BackendRules(
+            name="redshift-workspace",
+            types=WORKSPACE_TYPES,
+            default_type="transformations",
+            asynchronous=False,
+            lifetimes=WORKSPACE_LIFETIMES,
+            project_flag="hasRedshift",
+        ),
+        BackendRules(
+            name="docker",
+            types=("jupyter", "rstudio"),
+            default_type="transformations",
+            asynchronous=True,
+            lifetimes={"jupyter": 5 * DAY, "rstudio": 5 * DAY},
+        ),
+    )
+}
+
+
+def backend_rules(name: str) -> BackendRules:
+    """Return the rules of backend ``name``; raise ``BackendUnknown`` (contract 3, rule 1)."""
+    try:
+        return BACKENDS[name]
+    except KeyError:
+        raise errors.BackendUnknown(name) from None
+
+
+def require_type(rules: BackendRules, type_: str) -> None:
+    """Raise ``TypeInvalid`` unless ``type_`` is a type of the backend, case-sensitively."""
+    if type_ not in rules.types:
+        raise errors.TypeInvalid(type_, rules.name, rules.types)

@@ -1,0 +1,141 @@
+"""The `provisioning` command for operators."""
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from provisioning import config as configuration
+from provisioning.bootstrap import prepare_state
+from provisioning.database import Database
+from provisioning.errors import ConfigurationError, ProvisioningError
+from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
+from provisioning.vault import generate_key
+
+
+def _database() -> Database:
+    config = configuration.load()
+    return Database(config["STATE_URL"], config["STATE_CONNECTIONS"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="provisioning-service")
+def cli() -> None:
+    """Operate a provisioning service. Settings come from the environment."""
+
+
+@cli.command("config")
+def show_config() -> None:
+    """Print the effective configuration, secrets starred."""
+    config = configuration.load()
+    for key in configuration.KEYS:
+        value = config[key.name]
+        shown = "********" if key.secret and _is_set(value) else value
+        click.echo(f"{key.name}={'' if shown is None or not _is_set(shown) else shown}")
+    for server in config.mysql_servers:
+        click.echo(f"# mysql server {server.name}: {server.user}@{server.host}:{server.port}")
+
+
+def _is_set(value: Any) -> bool:
+    return bool(value.reveal()) if hasattr(value, "reveal") else value not in ("", (), None)
+
+
+@cli.group()
+def keys() -> None:
+    """Keys that passwords are stored under."""
+
+
+@keys.command("generate")
+def generate() -> None:
+    """Print a new key for ENCRYPTION_KEYS."""
+    click.echo(generate_key().reveal())
+
+
+@cli.group()
+def db() -> None:
+    """The state database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the schema to this version, and make the installation's code at first start."""
+    prepare_state(_database())
+
+
+@cli.group()
+def tokens() -> None:
+    """Local tokens, for an installation without a Storage API."""
+
+
+def _checked(width: int) -> Any:
+    def check(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not 0 < len(value) <= width:
+            raise click.BadParameter(f"must have 1 to {width} characters", param=parameter)
+        return value
+
+    return check
+
+
+@tokens.command("create")
+@click.option("--project", required=True, callback=_checked(ID_WIDTH), help="Project id.")
+@click.option("--project-name", callback=_checked(TEXT_WIDTH), help="Default: the id.")
+@click.option(
+    "--person",
+    callback=_checked(ID_WIDTH),
+    help="Person (admin) id: tokens of one person share the login of their sandboxes.",
+)
+@click.option("--description", callback=_checked(TEXT_WIDTH), help="Shown in jobs.")
+@click.option("--feature", "features", multiple=True, help="A project feature; repeatable.")
+def create_token(
+    project: str,
+    project_name: str | None,
+    person: str | None,
+    description: str | None,
+    features: tuple[str, ...],
+) -> None:
+    """Make a token and print it. It is shown this once: only its hash is stored."""
+    token_id, token = LocalTokens(_database()).create(
+        project_id=project,
+        project_name=project_name or project,
+        person_id=person,
+        description=description or "",
+        features=list(features),
+    )
+    click.echo(f"token {token_id} of project {project}:", err=True)
+    click.echo(token.reveal())
+
+
+@tokens.command("list")
+def list_tokens() -> None:
+    """List the tokens; their texts are not kept."""
+    table = Table("id", "project", "person", "description", "features", "state")
+    for row in LocalTokens(_database()).list():
+        table.add_row(
+            str(row.id),
+            row.project_id,
+            row.person_id or "",
+            row.description,
+            ", ".join(row.features),
+            "revoked" if row.revoked_at else "good",
+        )
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+@tokens.command("revoke")
+@click.argument("token_id", type=int)
+def revoke_token(token_id: int) -> None:
+    """Refuse the token from now on. What it made stays until dropped or expired."""
+    if not LocalTokens(_database()).revoke(token_id):
+        raise click.ClickException(f"no good token has id {token_id}")
+    click.echo(f"token {token_id} is revoked")
+
+
+def main() -> None:
+    """Run the command; errors of configuration and of the state are one line each."""
+    try:
+        cli(standalone_mode=True)
+    except (ConfigurationError, ProvisioningError) as problem:
+        click.echo(f"provisioning: {problem}", err=True)
+        sys.exit(1)

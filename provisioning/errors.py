@@ -1,0 +1,201 @@
+"""The domain's errors: one tree, each with the stable reason code of contract section 3.
+
+The messages are what a caller may read: they never hold a secret, an admin host or SQL.
+"""
+
+from collections.abc import Iterable
+
+
+class ProvisioningError(Exception):
+    """Anything the service answers in place of a result. ``reason`` is for programs."""
+
+    reason = "internal"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigurationError(Exception):
+    """The environment or the servers file cannot be used; the text names the key."""
+
+
+# What a caller sent ---------------------------------------------------------------------
+
+
+class BadJson(ProvisioningError):
+    reason = "bad_json"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"Bad JSON format of request body: {detail}")
+
+
+class BackendUnknown(ProvisioningError):
+    reason = "backend_unknown"
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(f"Backend '{backend}' not found.")
+
+
+class BackendAsyncOnly(ProvisioningError):
+    reason = "backend_async_only"
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(f"Backend '{backend}' supports only async actions.")
+
+
+class TypeInvalid(ProvisioningError):
+    reason = "type_invalid"
+
+    def __init__(self, type_: str, backend: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f"Type '{type_}' is not supported by backend '{backend}'. "
+            f"Allowed types are '{','.join(allowed)}'."
+        )
+
+
+class ParameterUnknown(ProvisioningError):
+    reason = "parameter_unknown"
+
+    def __init__(self, name: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f"Parameter '{name}' is not allowed. Allowed params are '{','.join(allowed)}'"
+        )
+
+
+class ParameterMissing(ProvisioningError):
+    reason = "parameter_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Parameter '{name}' is required.")
+
+
+class ParameterInvalid(ProvisioningError):
+    reason = "parameter_invalid"
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"Parameter '{path}' is invalid: {problem}")
+
+
+class QueryInvalid(ProvisioningError):
+    reason = "query_invalid"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"Parameter '{name}' is invalid: {problem}")
+
+
+# Who sent it ----------------------------------------------------------------------------
+
+
+class TokenMissing(ProvisioningError):
+    reason = "token_missing"
+
+    def __init__(self) -> None:
+        super().__init__("Missing StorageAPI token")
+
+
+class TokenInvalid(ProvisioningError):
+    reason = "token_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid StorageApi Token")
+
+
+class TokenRefused(ProvisioningError):
+    """The token service answered another 4xx: the caller gets that status and text."""
+
+    reason = "token_refused"
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TokenServiceUnavailable(ProvisioningError):
+    reason = "token_service_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("Token verification is not available, try again later.")
+
+
+class ProjectDisabled(ProvisioningError):
+    """The token service says the project is under maintenance."""
+
+    reason = "maintenance"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Project is disabled - {why}")
+
+
+class ServiceMaintenance(ProvisioningError):
+    """The operator put the service into maintenance; the text is the operator's."""
+
+    reason = "maintenance"
+
+
+class BackendDisabled(ProvisioningError):
+    reason = "backend_disabled"
+
+    def __init__(self, backend: str, project_id: str) -> None:
+        super().__init__(f"Backend '{backend}' is not enabled for project {project_id}.")
+
+
+# What it is about -----------------------------------------------------------------------
+
+
+class CredentialsNotFound(ProvisioningError):
+    reason = "credentials_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Credentials not found.")
+
+
+class JobNotFound(ProvisioningError):
+    reason = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job id '{job_id}' not found.")
+
+
+class CannotExtend(ProvisioningError):
+    reason = "cannot_extend"
+
+    def __init__(self) -> None:
+        super().__init__("The sandbox cannot be extended.")
+
+
+# What the service depends on ------------------------------------------------------------
+
+
+class BackendUnavailable(ProvisioningError):
+    """No server of the backend can do it now; a repeat later may succeed."""
+
+    reason = "backend_unavailable"
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(f"Backend '{backend}' is not available, try again later.")
+
+
+class CreationInProgress(ProvisioningError):
+    reason = "creation_in_progress"
+
+    def __init__(self) -> None:
+        super().__init__("Credentials are being created, repeat the request.")
+
+
+class StateUnavailable(ProvisioningError):
+    """The state database does not answer. Nothing was decided, so a repeat is safe."""
+
+    reason = "state_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The service's state database is not available, try again later.")
+
+
+class JobFailed(ProvisioningError):
+    """A job the caller waited for ended in an internal error (contract 7.2)."""
+
+    reason = "internal"
+
+    def __init__(self) -> None:
+        super().__init__("Internal error occurred, contact support and attach this exception id.")

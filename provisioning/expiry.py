@@ -1,0 +1,81 @@
+"""What is due: expired credentials, and work whose message or process was lost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+
+from provisioning.database import now_ms
+from provisioning.installation import Installation
+from provisioning.jobs import due_jobs, record_job
+from provisioning.models import Credentials
+from provisioning.states import CredentialsState, JobCommand
+
+#: Rows of each kind that one sweep takes up; the next one follows in seconds.
+SWEEP_BATCH = 200
+
+
+@dataclass(frozen=True)
+class Due:
+    """Ids of the jobs and of the job-less credentials that somebody should work on now."""
+
+    jobs: Sequence[int]
+    credentials: Sequence[int]
+
+
+def retire(session: Session, row: Credentials) -> None:
+    """Turn an expired row over to a delete job, unless it was extended or taken meanwhile."""
+    still = (
+        select(Credentials)
+        .where(
+            Credentials.id == row.id,
+            Credentials.state == CredentialsState.ACTIVE,
+            Credentials.expires_at <= now_ms(),
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    locked = session.scalars(still).first()
+    if locked is None:
+        return
+    locked.state, locked.slot = CredentialsState.DROPPING, None
+    locked.attempts, locked.not_before = 0, 0
+    locked.job_id = record_job(session, JobCommand.DELETE, locked).id
+
+
+def sweep(installation: Installation) -> Due:
+    """Retire what has expired and return everything that is due.
+
+    Safe at any time and in any number: rows change only from the state they were found in,
+    and what is due is claimed before it is worked on.
+    """
+    with installation.database.write() as session:
+        for row in session.scalars(_expired().limit(SWEEP_BATCH)).all():
+            retire(session, row)
+    with installation.database.read() as session:
+        return Due(
+            jobs=due_jobs(session, SWEEP_BATCH),
+            credentials=session.scalars(_abandoned().limit(SWEEP_BATCH)).all(),
+        )
+
+
+def _expired() -> Select[Credentials]:
+    return (
+        select(Credentials)
+        .where(Credentials.state == CredentialsState.ACTIVE, Credentials.expires_at <= now_ms())
+        .order_by(Credentials.expires_at)
+    )
+
+
+def _abandoned() -> Select[int]:
+    return (
+        select(Credentials.id)
+        .where(
+            Credentials.state.in_((CredentialsState.CREATING, CredentialsState.DROPPING)),
+            Credentials.job_id.is_(None),
+            or_(Credentials.claim_until.is_(None), Credentials.claim_until <= now_ms()),
+            Credentials.not_before <= now_ms(),
+        )
+        .order_by(Credentials.id)
+    )

@@ -1,0 +1,41 @@
+"""Named points at which the fault tests kill, stop or fail a process.
+
+They do nothing unless ``PROVISIONING_FAILPOINTS`` names a directory. There, a file called
+like the point arms it; its text says what happens. The first process to reach the point
+takes the file away, so one file is one fault, and a missing file proves that it landed.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from provisioning.errors import ConfigurationError
+
+_DIRECTORY = os.environ.get("PROVISIONING_FAILPOINTS")
+_SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP}
+
+
+class FailpointError(Exception):
+    """The failure that a point armed with ``error`` raises."""
+
+
+def failpoint(name: str) -> None:
+    """Mark a boundary between two steps that a crash may fall into."""
+    if _DIRECTORY is not None:
+        _reach(Path(_DIRECTORY), name)
+
+
+def _reach(directory: Path, name: str) -> None:
+    armed = directory / name
+    taken = directory / f".{name}.{os.getpid()}"
+    try:
+        armed.rename(taken)
+    except FileNotFoundError:
+        return
+    action = taken.read_text().strip()
+    taken.unlink()
+    if action == "error":
+        raise FailpointError(name)
+    if action not in _SIGNALS:
+        raise ConfigurationError(f"failpoint {name}: unknown action '{action}'")
+    os.kill(os.getpid(), _SIGNALS[action])

@@ -1,0 +1,61 @@
+"""One installation: the configuration and the parts made from it, shared by a process."""
+
+from functools import cached_property
+
+from sqlalchemy import select
+
+from provisioning.backends.base import Backend
+from provisioning.backends.mysql import MySQLBackend
+from provisioning.claims import Keeper
+from provisioning.config import Config
+from provisioning.database import Database, NumberBlocks
+from provisioning.models import Setting
+from provisioning.placement import Loads
+from provisioning.storage.client import StorageClient
+from provisioning.tokens import LocalTokens, StorageTokens, TokenVerifier
+from provisioning.vault import Vault
+
+
+class Installation:
+    """What the front and the workers hold in common."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.database = Database(config["STATE_URL"], config["STATE_CONNECTIONS"])
+        self.vault = Vault(config["ENCRYPTION_KEYS"])
+        self.keeper = Keeper(self.database, config["CLAIM_SECONDS"])
+        self.numbers = NumberBlocks(self.database, "credentials")
+        self.loads = Loads(self.database)
+        self.backends = _build_backends(config)
+        self.storage = (
+            StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
+            if config["STORAGE_API_URL"]
+            else None
+        )
+        self.tokens: TokenVerifier = (
+            StorageTokens(self.storage, config["TOKEN_CACHE_SECONDS"])
+            if self.storage
+            else LocalTokens(self.database)
+        )
+
+    @cached_property
+    def prefix(self) -> str:
+        """The start of every object name: as configured, or the code made at first start."""
+        configured: str | None = self.config["NAME_PREFIX"]
+        if configured is not None:
+            return configured
+        with self.database.read() as session:
+            query = select(Setting.value).where(Setting.name == "code")
+            return f"{session.execute(query).scalar_one()}_"
+
+
+def _build_backends(config: Config) -> dict[str, Backend]:
+    backends: dict[str, Backend] = {}
+    if config.mysql_servers:
+        backends["mysql"] = MySQLBackend(
+            config.mysql_servers,
+            {type_: config.mysql_limits(type_) for type_ in ("transformations", "sandbox")},
+            config["ENGINE_TIMEOUT_SECONDS"],
+            config["ENGINE_CONNECTIONS"],
+        )
+    return backends

@@ -1,0 +1,175 @@
+"""The tables of the state database. All times are milliseconds since 1970 by its own clock."""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from provisioning.states import CredentialsState, JobCommand, JobStatus
+
+#: MySQL compares text without case by default; ids, slots and types are case-sensitive.
+TABLE_OPTIONS = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+
+
+def _values_of(enum: type[StrEnum]) -> list[str]:
+    return [member.value for member in enum]
+
+
+def _enum(enum: type[StrEnum]) -> Enum:
+    """Keep an enum as plain text, so that a new member needs no change of the column."""
+    return Enum(enum, native_enum=False, length=16, values_callable=_values_of)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        int: BigInteger,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+    }
+    __table_args__: Any = TABLE_OPTIONS
+
+
+class Claim:
+    """Columns of rows that one process at a time may work on.
+
+    ``claim_token`` grows by one with every claim. The holder names it in each write, so a
+    holder that lost its claim changes nothing.
+    """
+
+    claim_token: Mapped[int] = mapped_column(default=0)
+    claim_owner: Mapped[str | None] = mapped_column(String(128))
+    claim_until: Mapped[int | None]
+    #: Steps that failed and are tried again, and when at the earliest.
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[int] = mapped_column(default=0)
+
+
+class Credentials(Claim, Base):
+    """The promise: one credential, its objects' names and its encrypted password."""
+
+    __tablename__ = "credentials"
+    __table_args__ = (
+        Index("ix_credentials_state", "state", "expires_at"),
+        Index("ix_credentials_login", "login_id"),
+        TABLE_OPTIONS,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    backend: Mapped[str] = mapped_column(String(32))
+    type: Mapped[str] = mapped_column(String(32))
+    state: Mapped[CredentialsState] = mapped_column(_enum(CredentialsState))
+    #: ``token:backend:type`` while the row stands in the way of another one, else NULL.
+    slot: Mapped[str | None] = mapped_column(String(160), unique=True)
+
+    project_id: Mapped[str] = mapped_column(String(64))
+    project_name: Mapped[str] = mapped_column(String(255))
+    token_id: Mapped[str] = mapped_column(String(64))
+    token_description: Mapped[str] = mapped_column(String(255))
+
+    server: Mapped[str] = mapped_column(String(64))
+    user_name: Mapped[str] = mapped_column(String(64))
+    #: The database, schema or container.
+    object_name: Mapped[str] = mapped_column(String(128))
+    secret: Mapped[str] = mapped_column(Text)
+    login_id: Mapped[int | None] = mapped_column(ForeignKey("logins.id"))
+
+    created_at: Mapped[int]
+    #: A multiple of 1000: the API prints whole seconds (contract 4.5).
+    touched_at: Mapped[int]
+    #: NULL is never.
+    expires_at: Mapped[int | None]
+    dropped_at: Mapped[int | None]
+    #: The unfinished delete job in charge; without one the sweep drives the row.
+    job_id: Mapped[int | None]
+    #: Why the last step failed, for operators.
+    failure: Mapped[str | None] = mapped_column(Text)
+
+
+class Login(Base):
+    """A MySQL login that all sandboxes of one person on one server share (contract 10.1)."""
+
+    __tablename__ = "logins"
+    __table_args__ = (Index("ux_logins_person", "server", "person", unique=True), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    server: Mapped[str] = mapped_column(String(64))
+    person: Mapped[str] = mapped_column(String(80))
+    user_name: Mapped[str] = mapped_column(String(64))
+    secret: Mapped[str] = mapped_column(Text)
+
+
+class Job(Claim, Base):
+    """The queue of record: one job (contract section 9)."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_status", "status", "id"),
+        Index("ix_jobs_slot", "slot", "status"),
+        TABLE_OPTIONS,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    run_id: Mapped[str] = mapped_column(Text)
+    command: Mapped[JobCommand] = mapped_column(_enum(JobCommand))
+    status: Mapped[JobStatus] = mapped_column(_enum(JobStatus))
+    params: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any]]
+    credentials_id: Mapped[int]
+    #: ``token:backend:type``: jobs of one slot run one after the other (contract 9.1.9).
+    slot: Mapped[str] = mapped_column(String(160))
+
+    project_id: Mapped[str] = mapped_column(String(64))
+    project_name: Mapped[str] = mapped_column(String(255))
+    token_id: Mapped[str] = mapped_column(String(64))
+    token_description: Mapped[str] = mapped_column(String(255))
+
+    created_at: Mapped[int]
+    started_at: Mapped[int | None]
+    ended_at: Mapped[int | None]
+    process_host: Mapped[str | None] = mapped_column(String(128))
+    process_pid: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(String(32))
+    error_note: Mapped[str | None] = mapped_column(String(64))
+    #: Why the last attempt failed, for operators; never shown to callers.
+    failure: Mapped[str | None] = mapped_column(Text)
+
+
+class LocalToken(Base):
+    """A token of an installation without a Storage API; only its digest is kept."""
+
+    __tablename__ = "local_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    description: Mapped[str] = mapped_column(String(255))
+    project_id: Mapped[str] = mapped_column(String(64))
+    project_name: Mapped[str] = mapped_column(String(255))
+    person_id: Mapped[str | None] = mapped_column(String(64))
+    features: Mapped[list[str]]
+    created_at: Mapped[int]
+    revoked_at: Mapped[int | None]
+
+
+class Sequence(Base):
+    """Numbers given out once and never again, under ``name``; ``value`` is the last one."""
+
+    __tablename__ = "sequences"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[int]
+
+
+class Setting(Base):
+    """What the installation decided once, such as its code."""
+
+    __tablename__ = "settings"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))

@@ -1,0 +1,267 @@
+"""Drives credentials and jobs towards what they should be: the only path to the engines.
+
+Whoever starts a step (the front on creation, a worker on a job, the sweep for work whose
+process died) ends up here with the row's claim. A step has three outcomes: done, again later
+(with a reason and a growing pause), or given up after cleaning up. No transaction is open
+while an engine works.
+"""
+
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from provisioning.backends.base import (
+    Backend,
+    EngineError,
+    EngineUnavailable,
+    NameInUse,
+    Spec,
+)
+from provisioning.claims import ClaimLost, Lease, take
+from provisioning.database import now_ms
+from provisioning.failpoints import failpoint
+from provisioning.installation import Installation
+from provisioning.jobs import (
+    claim_job,
+    internal_error,
+    new_exception_id,
+    success,
+)
+from provisioning.models import Credentials, Job, Login
+from provisioning.states import CredentialsState, JobCommand
+
+log = structlog.get_logger()
+
+#: Milliseconds until the first repeat of a failed step; doubles up to the longest.
+FIRST_DELAY, LONGEST_DELAY = 1_000, 60_000
+
+
+def spec_of(row: Credentials) -> Spec:
+    """Return what a backend needs to know of a row."""
+    return Spec(row.id, row.type, row.server, row.user_name, row.object_name)
+
+
+def backend_of(installation: Installation, row: Credentials) -> Backend:
+    """Return the row's backend; raise ``EngineUnavailable`` if it is not configured any more."""
+    try:
+        return installation.backends[row.backend]
+    except KeyError:
+        raise EngineUnavailable(f"backend {row.backend} is not configured") from None
+
+
+# Creation -------------------------------------------------------------------------------
+
+
+def finish_creation(installation: Installation, row: Credentials, lease: Lease) -> None:
+    """Make the row's objects and turn it active.
+
+    On failure everything made is removed, or left to the sweep in state ``dropping`` while
+    the server cannot be reached, and the error is raised: an ``EngineError``, or what went
+    wrong unexpectedly. Raises ``ClaimLost`` when another process took over.
+    """
+    try:
+        with installation.keeper.keep(lease):
+            backend = backend_of(installation, row)
+            backend.create(spec_of(row), installation.vault.decrypt(row.secret), lease)
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        _undo_creation(installation, row, lease, problem)
+        raise
+    with installation.database.write() as session:
+        lease.close(session, state=CredentialsState.ACTIVE, failure=None)
+    log.info("credentials_created", credentials=row.id, backend=row.backend, type=row.type)
+    failpoint("create.active")
+
+
+def _undo_creation(
+    installation: Installation, row: Credentials, lease: Lease, problem: Exception
+) -> None:
+    failure = _describe(problem)
+    log.warning("creation_failed", credentials=row.id, server=row.server, failure=failure)
+    with installation.database.write() as session:
+        # A repeat of the request starts clean at once: the slot is free, the names are new.
+        lease.write(session, state=CredentialsState.DROPPING, slot=None, failure=failure)
+        if isinstance(problem, NameInUse):
+            # What bears the name is not ours, and nothing else was made.
+            close_dropped(session, row, lease)
+            return
+    failpoint("create.failed")
+    finish_drop(installation, row, lease)
+
+
+# Removal --------------------------------------------------------------------------------
+
+
+def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> bool:
+    """Remove the objects of a row no job is in charge of; return whether they are gone.
+
+    If not, the row waits for its next turn: clean-up never ends before it succeeds.
+    """
+    try:
+        _drop_objects(installation, row, lease)
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        failure = _describe(problem)
+        log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
+        with installation.database.write() as session:
+            lease.close(session, **_again(row.attempts, failure))
+        return False
+    with installation.database.write() as session:
+        close_dropped(session, row, lease)
+    log.info("credentials_dropped", credentials=row.id, backend=row.backend, type=row.type)
+    return True
+
+
+def _drop_objects(installation: Installation, row: Credentials, *leases: Lease) -> None:
+    """Remove what the row names; the first lease is the row's own."""
+    with installation.keeper.keep(*leases):
+        backend_of(installation, row).drop(spec_of(row), leases[0])
+
+
+def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
+    """Close the row of a credential that is gone, and forget its password."""
+    lease.close(
+        session,
+        state=CredentialsState.DROPPED,
+        slot=None,
+        job_id=None,
+        secret="",
+        login_id=None,
+        dropped_at=now_ms(),
+    )
+    if row.login_id is not None:
+        _forget_unused_login(session, row.login_id)
+
+
+def _forget_unused_login(session: Session, login_id: int) -> None:
+    # The lock keeps a new credential from choosing the login between the count and the end.
+    session.execute(select(Login.id).where(Login.id == login_id).with_for_update())
+    users = select(func.count()).where(Credentials.login_id == login_id)
+    if session.execute(users).scalar_one() == 0:
+        session.execute(delete(Login).where(Login.id == login_id))
+
+
+def _again(attempts: int, failure: str) -> dict[str, Any]:
+    delay = min(FIRST_DELAY * 2 ** min(attempts, 10), LONGEST_DELAY)
+    return {"attempts": attempts + 1, "not_before": now_ms() + delay, "failure": failure}
+
+
+def _describe(problem: Exception) -> str:
+    """Return a reason for operators: engine errors speak for themselves and hold no secret.
+
+    Anything else is named by its type only, since its text might quote a statement.
+    """
+    if isinstance(problem, EngineError):
+        return str(problem.args[0])
+    return type(problem).__name__
+
+
+# Work whose process died ----------------------------------------------------------------
+
+
+def resume(installation: Installation, credentials_id: int) -> None:
+    """Take over a row that was left in the middle of a creation or a removal."""
+    with installation.database.write() as session:
+        lease = take(session, Credentials, credentials_id, installation.config["CLAIM_SECONDS"])
+        row = session.get(Credentials, credentials_id)
+    if lease is None or row is None:
+        return
+    try:
+        if row.state is CredentialsState.CREATING:
+            finish_creation(installation, row, lease)
+        elif row.state is CredentialsState.DROPPING and row.job_id is None:
+            finish_drop(installation, row, lease)
+        else:
+            with installation.database.write() as session:
+                lease.close(session)
+    except EngineError:
+        # Logged and undone where it happened; nobody waits for an answer here.
+        return
+    except ClaimLost:
+        log.warning("claim_lost", credentials=credentials_id)
+
+
+# Jobs -----------------------------------------------------------------------------------
+
+
+def run_job(installation: Installation, job_id: int) -> Job | None:
+    """Run one step of a due job; return the job, or None when it was not due."""
+    claimed = claim_job(installation, job_id)
+    if claimed is None:
+        return None
+    job, row, leases = claimed
+    failpoint(f"{job.command}.claimed")
+    try:
+        if job.command is JobCommand.DELETE:
+            _run_delete(installation, job, row, leases[0], leases[1])
+        else:
+            _run_kill(installation, job, row, leases[0])
+    except ClaimLost:
+        log.warning("claim_lost", job=job.id)
+    return job
+
+
+def _run_delete(
+    installation: Installation, job: Job, row: Credentials, job_lease: Lease, lease: Lease
+) -> None:
+    try:
+        _drop_objects(installation, row, lease, job_lease)
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        _retry_or_give_up(installation, job, problem, job_lease, lease)
+        return
+    with installation.database.write() as session:
+        close_dropped(session, row, lease)
+        job_lease.close(session, **success())
+    log.info("credentials_dropped", credentials=row.id, backend=row.backend, job=job.id)
+    failpoint("delete.settled")
+
+
+def _run_kill(installation: Installation, job: Job, row: Credentials, job_lease: Lease) -> None:
+    try:
+        with installation.keeper.keep(job_lease):
+            ended = backend_of(installation, row).kill(spec_of(row), job_lease)
+        failpoint("kill.sessions")
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        _retry_or_give_up(installation, job, problem, job_lease, None)
+        return
+    with installation.database.write() as session:
+        job_lease.close(session, **success())
+    log.info("sessions_killed", credentials=row.id, count=ended, job=job.id)
+    failpoint("kill.settled")
+
+
+def _retry_or_give_up(
+    installation: Installation,
+    job: Job,
+    problem: Exception,
+    job_lease: Lease,
+    lease: Lease | None,
+) -> None:
+    """Put the job back for later, or end it and make its credential visible again."""
+    failure = _describe(problem)
+    limit = installation.config["JOB_RETRY_SECONDS"] * 1000
+    with installation.database.write() as session:
+        too_old = session.execute(select(now_ms() - job.created_at > limit)).scalar_one()
+        if too_old:
+            exception_id = new_exception_id()
+            job_lease.close(session, **internal_error(problem, failure, exception_id))
+            if lease is not None:
+                lease.close(session, state=CredentialsState.ACTIVE, job_id=None, failure=failure)
+        else:
+            # The attempt was counted when the job was claimed.
+            later = _again(job.attempts - 1, failure)
+            job_lease.close(session, **later)
+            if lease is not None:
+                lease.close(session, failure=failure)
+    if too_old:
+        log.error("job_failed", job=job.id, failure=failure, exception_id=exception_id)
+    else:
+        log.warning("job_delayed", job=job.id, failure=failure)

@@ -1,0 +1,1 @@
+"""The Keboola Storage API as the service uses it (contract section 12)."""

@@ -1,0 +1,30 @@
+"""How long a credential lives (contract 4.5, 6.3 and 11). Times are milliseconds."""
+
+from provisioning.config import Lifetime
+
+SECOND = 1000
+
+
+def expiry(lifetime: Lifetime, touched_at: int, created_at: int) -> int | None:
+    """Return when a credential touched at ``touched_at`` ends; None is never."""
+    ends = [
+        start + seconds * SECOND
+        for start, seconds in ((touched_at, lifetime.seconds), (created_at, lifetime.maximum))
+        if seconds is not None
+    ]
+    return min(ends, default=None)
+
+
+def next_touch(now: int, touched_at: int) -> int:
+    """Return the touch of an extend: now in whole seconds, and always later than the last."""
+    return max(now - now % SECOND, touched_at + SECOND)
+
+
+def can_extend(
+    lifetime: Lifetime, now: int, touched_at: int, created_at: int, expires_at: int | None
+) -> bool:
+    """Return False exactly when a hard maximum allows no later end (contract 6.3.3)."""
+    if lifetime.maximum is None or expires_at is None:
+        return True
+    later = expiry(lifetime, next_touch(now, touched_at), created_at)
+    return later is None or later > expires_at
