@@ -9,7 +9,7 @@ from api.queue import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
 from api.responses import answer, format_time
 from api.schemas import CreateCredentials, NoParameters
-from provisioning import errors, service
+from provisioning import creation, errors, service
 from provisioning.catalog import BackendRules, backend_rules, require_type
 from provisioning.jobs import SERVER_DOWN, wait_for_job
 from provisioning.models import Job
@@ -34,8 +34,8 @@ def create(backend: str) -> Response:
     rules = _sync_rules(backend)
     type_ = read_parameters(CREATE).get("type", rules.default_type)
     require_type(rules, type_)
-    service.require_enabled(installation().config, rules, caller.principal)
-    view = service.get_or_create(installation(), caller, rules, type_)
+    creation.require_enabled(installation().config, rules, caller.principal)
+    view = creation.get_or_create(installation(), caller, rules, type_)
     return answer(_body(view, {"url": f"{backend}/{view.id}"}), 201)
 
 

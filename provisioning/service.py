@@ -1,36 +1,27 @@
-"""What a caller can ask of credentials: get or create, find, extend, drop, kill."""
+"""What a caller can ask of a credential that exists: find, extend, drop, kill.
 
-import time
-from dataclasses import dataclass
+`creation` has the one that may not exist yet.
+"""
+
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, insert, literal_column, or_, select, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy import or_, select, update
 
 from provisioning import errors
-from provisioning.backends.base import Backend, EngineError, Owner
-from provisioning.catalog import BackendRules
-from provisioning.claims import ClaimLost, Lease, owner_name, take
-from provisioning.config import Config
+from provisioning.backends.base import EngineError
 from provisioning.database import now_ms, read_clock
-from provisioning.expiry import retire
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.jobs import read_id, record_job, slot_of, take_numbers
-from provisioning.models import Credentials, Job, Login
-from provisioning.naming import person_name_part
-from provisioning.reconcile import backend_of, finish_creation, spec_of
+from provisioning.models import Credentials, Job
+from provisioning.reconcile import backend_of, spec_of
 from provisioning.states import CredentialsState, JobCommand
-from provisioning.tokens import Caller, Principal
+from provisioning.tokens import Caller
 from provisioning.validity import can_extend, expiry, next_touch
-from provisioning.vault import generate_password
 
 log = structlog.get_logger()
-
-#: Pause between two looks at a row another process works on, in seconds, and its growth.
-FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
 
 
 @dataclass(frozen=True)
@@ -39,252 +30,13 @@ class CredentialsView:
 
     id: int
     backend: str
-    details: dict[str, Any]
+    details: dict[str, Any] = field(repr=False)
     #: Milliseconds since 1970; ``expires_at`` None is never.
     touched_at: int
     expires_at: int | None
     can_extend: bool
     #: Unknown (None) in the answer of a creation.
     in_use: bool | None = None
-
-
-# Creation -------------------------------------------------------------------------------
-
-
-def require_enabled(config: Config, rules: BackendRules, principal: Principal) -> None:
-    """Raise ``BackendDisabled`` unless the project may use the backend (contract 5.5)."""
-    refused = errors.BackendDisabled(rules.name, principal.project_id)
-    feature = config.values.get(f"{rules.name.upper()}_REQUIRED_FEATURE")
-    if feature and feature not in principal.features:
-        raise refused
-    if not config["PROJECT_FLAGS_CHECK"] or rules.project_flag is None:
-        return
-    if principal.flags.get(rules.project_flag, True):
-        return
-    if rules.project_feature is None or rules.project_feature not in principal.features:
-        raise refused
-
-
-def get_or_create(
-    installation: Installation, caller: Caller, rules: BackendRules, type_: str
-) -> CredentialsView:
-    """Return the caller's credential of the type, made now if there is none (contract 6.1).
-
-    Raises ``BackendUnavailable`` when no server can make it, and ``CreationInProgress``
-    after the creation limit, while the creation goes on.
-    """
-    backend = installation.backends.get(rules.name)
-    if backend is None:
-        raise errors.BackendUnavailable(rules.name)
-    slot = slot_of(caller.principal.token_id, rules.name, type_)
-    end = time.monotonic() + installation.config["CREATION_LIMIT_SECONDS"]
-    pause = FIRST_PAUSE
-    while True:
-        row, now = _read_slot(installation, slot)
-        if row is None:
-            row = _create(installation, caller.principal, backend, type_, slot, now)
-            if row is not None:
-                return _view(installation, row, now)
-            continue
-        if row.state is CredentialsState.ACTIVE:
-            if _is_live(installation, row, now):
-                return _view(installation, row, now)
-            continue
-        if row.state is CredentialsState.CREATING and _take_over_creation(installation, row):
-            continue
-        # Another process is making it, or a delete of the last one is going on.
-        if time.monotonic() >= end:
-            raise errors.CreationInProgress
-        time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
-
-
-#: Built once: every create runs it. It returns the time, with or without a row.
-_SLOT: Any = select(Credentials, literal_column("clock.now")).select_from(
-    select(now_ms().label("now"))
-    .subquery("clock")
-    .outerjoin(Credentials, Credentials.slot == bindparam("slot"))
-)
-
-
-def _read_slot(installation: Installation, slot: str) -> tuple[Credentials | None, int]:
-    """Return the row in the slot, if any, and the database's time."""
-    with installation.database.read() as session:
-        row, now = session.execute(_SLOT, {"slot": slot}).one()
-    return row, int(now)
-
-
-def _is_live(installation: Installation, row: Credentials, now: int) -> bool:
-    """Return whether an active row can be handed out; else free its slot for a new one."""
-    if row.expires_at is not None and row.expires_at <= now:
-        with installation.database.write() as session:
-            retire(session, row)
-        return False
-    if _exists(installation, row):
-        return True
-    log.info("credentials_vanished", credentials=row.id, server=row.server)
-    with installation.database.write() as session:
-        # What is left of it is removed by the sweep.
-        session.execute(
-            update(Credentials)
-            .where(Credentials.id == row.id, Credentials.state == CredentialsState.ACTIVE)
-            .values(state=CredentialsState.DROPPING, slot=None, failure="vanished")
-        )
-    return False
-
-
-def _create(
-    installation: Installation,
-    owner: Principal,
-    backend: Backend,
-    type_: str,
-    slot: str,
-    now: int,
-) -> Credentials | None:
-    """Record the intent, then make the objects; return None when another one has the slot."""
-    try:
-        row, lease = _record_intent(installation, owner, backend, type_, slot, now)
-    except IntegrityError:
-        return None
-    failpoint("create.intent")
-    try:
-        finish_creation(installation, row, lease)
-    except EngineError:
-        raise errors.BackendUnavailable(backend.name) from None
-    except ClaimLost:
-        # This process was paused too long; whoever took over finishes it.
-        return None
-    return row
-
-
-def _take_over_creation(installation: Installation, row: Credentials) -> bool:
-    """Finish a creation whose process died; return False while somebody works on it."""
-    with installation.database.write() as session:
-        lease = take(session, Credentials, row.id, installation.config["CLAIM_SECONDS"])
-        if lease is None:
-            return False
-        row = session.get_one(Credentials, row.id)
-        if row.state is not CredentialsState.CREATING:
-            lease.close(session)
-            return True
-    try:
-        finish_creation(installation, row, lease)
-    except EngineError:
-        raise errors.BackendUnavailable(row.backend) from None
-    except ClaimLost:
-        return False
-    return True
-
-
-_INTENT_COLUMNS = (
-    "id",
-    "backend",
-    "type",
-    "state",
-    "slot",
-    "project_id",
-    "project_name",
-    "token_id",
-    "token_description",
-    "server",
-    "user_name",
-    "object_name",
-    "secret",
-    "login_id",
-    "created_at",
-    "touched_at",
-    "expires_at",
-    "claim_token",
-    "claim_owner",
-)
-#: Built once: every create runs it. The claim runs from the moment of the insert.
-_INTENT = insert(Credentials.__table__).values(  # type: ignore[arg-type]
-    {name: bindparam(name) for name in _INTENT_COLUMNS}
-    | {
-        "claim_until": now_ms() + bindparam("claim_milliseconds"),
-        "attempts": 0,
-        "not_before": 0,
-    }
-)
-
-
-def _record_intent(
-    installation: Installation,
-    owner: Principal,
-    backend: Backend,
-    type_: str,
-    slot: str,
-    now: int,
-) -> tuple[Credentials, Lease]:
-    """Commit the row that names the objects to be made, already claimed by this process.
-
-    ``now`` is the database's time. Raises ``IntegrityError`` when a row stands in the slot,
-    and ``BackendUnavailable`` when no server takes the credential.
-    """
-    person = person_name_part(owner.person_id, owner.token_id)
-    shared = backend.shares_login(type_)
-    server = installation.loads.choose(
-        backend.name,
-        backend.placements(type_),
-        _server_of_person(installation, person) if shared else None,
-    )
-    if server is None:
-        raise errors.BackendUnavailable(backend.name)
-    number = installation.numbers.take()
-    names = Owner(owner.project_id, owner.token_id, owner.person_id)
-    spec = backend.plan(installation.prefix, names, type_, number, server)
-    touched_at = now - now % 1000
-    row = Credentials(
-        id=number,
-        backend=backend.name,
-        type=type_,
-        state=CredentialsState.CREATING,
-        slot=slot,
-        project_id=owner.project_id,
-        project_name=owner.project_name,
-        token_id=owner.token_id,
-        token_description=owner.token_description,
-        server=server,
-        user_name=spec.user_name,
-        object_name=spec.object_name,
-        secret=installation.vault.encrypt(generate_password()),
-        login_id=None,
-        created_at=now,
-        touched_at=touched_at,
-        expires_at=expiry(installation.config.lifetime(backend.name, type_), touched_at, now),
-        claim_token=1,
-        claim_owner=owner_name(),
-    )
-    seconds = installation.config["CLAIM_SECONDS"]
-    start = time.monotonic()
-    with installation.database.write() as session:
-        if shared:
-            login = _share_login(session, row, person)
-            row.login_id, row.secret = login.id, login.secret
-        values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
-        session.connection().execute(_INTENT, {**values, "claim_milliseconds": seconds * 1000})
-    return row, Lease(Credentials, number, 1, start + seconds)
-
-
-def _server_of_person(installation: Installation, person: str) -> str | None:
-    """Return where the person's login is; with several, the newest (the others are drained)."""
-    query = select(Login.server).where(Login.person == person).order_by(Login.id.desc())
-    with installation.database.read() as session:
-        return session.scalars(query.limit(1)).first()
-
-
-def _share_login(session: Session, row: Credentials, person: str) -> Login:
-    """Return the person's login on the row's server, recorded now if there is none."""
-    query = select(Login).where(Login.server == row.server, Login.person == person)
-    known = session.scalars(query.with_for_update()).first()
-    if known is not None:
-        return known
-    login = Login(
-        id=row.id, server=row.server, person=person, user_name=row.user_name, secret=row.secret
-    )
-    session.add(login)
-    session.flush()
-    return login
 
 
 # Reading --------------------------------------------------------------------------------
@@ -307,13 +59,13 @@ def find_by_id(
 
 def _look(installation: Installation, found: tuple[Credentials, int]) -> CredentialsView:
     row, now = found
-    if not _exists(installation, row):
+    if not exists(installation, row):
         raise errors.CredentialsNotFound
     try:
         in_use = backend_of(installation, row).in_use(spec_of(row))
     except EngineError:
         raise errors.BackendUnavailable(row.backend) from None
-    return _view(installation, row, now, in_use=in_use)
+    return view_of(installation, row, now, in_use=in_use)
 
 
 def _find(installation: Installation, condition: Any) -> tuple[Credentials, int] | None:
@@ -357,7 +109,7 @@ def _owned(caller: Caller, backend: str, number: int) -> Any:
     )
 
 
-def _exists(installation: Installation, row: Credentials) -> bool:
+def exists(installation: Installation, row: Credentials) -> bool:
     """Return whether the objects are there; an unreachable server is never "vanished"."""
     try:
         return backend_of(installation, row).exists(spec_of(row))
@@ -366,7 +118,7 @@ def _exists(installation: Installation, row: Credentials) -> bool:
         raise errors.BackendUnavailable(row.backend) from None
 
 
-def _view(
+def view_of(
     installation: Installation, row: Credentials, now: int, *, in_use: bool | None = None
 ) -> CredentialsView:
     password = installation.vault.decrypt(row.secret)
@@ -413,7 +165,7 @@ def extend(
     """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     try:
-        if not _exists(installation, row):
+        if not exists(installation, row):
             raise errors.CredentialsNotFound
     except errors.BackendUnavailable:
         log.info("extended_unseen", credentials=row.id)
@@ -444,7 +196,7 @@ def request_drop(
     """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     # What has vanished may still have remains, so only reachability matters here.
-    _exists(installation, row)
+    exists(installation, row)
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
         job = record_job(
@@ -471,7 +223,7 @@ def request_kill(
 ) -> Job:
     """Record a job that ends the credential's sessions (contract 7.6)."""
     row, _ = _find_owned(installation, caller, backend, credentials_id)
-    if not _exists(installation, row):
+    if not exists(installation, row):
         raise errors.CredentialsNotFound
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:

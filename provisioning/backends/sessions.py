@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 PICTURE_SECONDS = 1.0
 #: Pictures that may be taken beyond that after a quiet time, so that a lone reader is
 #: never told an old "not in use".
-SPARE_PICTURES = 4
+SPARE_PICTURES = 20
 
 #: Databases (or None) of the open sessions, by user name.
 Picture = Mapping[str, frozenset[str | None]]

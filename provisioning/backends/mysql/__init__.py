@@ -1,0 +1,5 @@
+"""MySQL and MariaDB."""
+
+from provisioning.backends.mysql.backend import MySQLBackend
+
+__all__ = ["MySQLBackend"]

@@ -1,0 +1,195 @@
+"""Connections to one MySQL or MariaDB server: the pool, errors, and the picture of sessions."""
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+from pymysql.constants import CR, ER
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from provisioning.backends.base import (
+    EngineBusy,
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+)
+from provisioning.backends.circuit import Circuit
+from provisioning.backends.sessions import Picture, SessionPicture
+from provisioning.config import MySQLServer
+from provisioning.vault import Secret
+
+#: Errors of a working server after which the same statement may succeed later.
+_LATER = {
+    ER.CON_COUNT_ERROR,
+    ER.SERVER_SHUTDOWN,
+    ER.LOCK_WAIT_TIMEOUT,
+    ER.LOCK_DEADLOCK,
+    ER.QUERY_INTERRUPTED,
+    ER.OPTION_PREVENTS_STATEMENT,  # read-only
+    1836,  # read-only, MySQL
+    1927,  # connection was killed, MariaDB
+}
+
+#: Seconds that DROP DATABASE waits for open transactions before it fails and is repeated.
+LOCK_WAIT = 2
+#: Seconds after which a pooled connection is asked whether it still works before use.
+IDLE_SECONDS = 0.5
+
+
+class Statements:
+    """Runs statements on one admin connection and translates the driver's errors."""
+
+    def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._server = server
+
+    def __call__(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
+        """Run one statement, with ``%s`` for each value, and return its rows.
+
+        Raises an ``EngineError`` with the server's error number.
+        """
+        try:
+            # The driver interpolates only when there are values, so `%` stands for itself
+            # in statements without any.
+            self._cursor.execute(sql, values or None)
+            return tuple(self._cursor.fetchall())
+        except pymysql.Error as problem:
+            raise translate(problem, self._server) from None
+
+    def ignoring(self, numbers: set[int], sql: str, *values: Any) -> bool:
+        """Run a statement; return False when it failed with one of the error ``numbers``."""
+        try:
+            self(sql, *values)
+        except EngineError as error:
+            if error_number(error) in numbers:
+                return False
+            raise
+        return True
+
+
+def translate(problem: pymysql.Error, server: str) -> EngineError:
+    """Return the engine error for a driver error.
+
+    The text holds the number and, where it cannot quote the statement, the server's words.
+    """
+    number = problem.args[0] if problem.args and isinstance(problem.args[0], int) else 0
+    gone = number == 0 or (number >= CR.CR_ERROR_FIRST and number < 3000)
+    words = "" if number == ER.PARSE_ERROR or len(problem.args) < 2 else str(problem.args[1])
+    text = f"server {server}: error {number}: {words[:300]}"
+    if gone:
+        return EngineUnavailable(text, number)
+    if number in _LATER:
+        return EngineBusy(text, number)
+    return EngineRefused(text, number)
+
+
+def error_number(error: EngineError) -> int:
+    """Return the server's error number that ``translate`` put into the error."""
+    return int(error.args[1]) if len(error.args) > 1 else 0
+
+
+class Server:
+    """One server: its admin connections, its circuit and the picture of its sessions."""
+
+    def __init__(self, config: MySQLServer, timeout: int, connections: int) -> None:
+        self.config = config
+        self._timeout = timeout
+        self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
+        self._circuit = Circuit(config.name)
+        self._pool = QueuePool(
+            self._connect_admin,
+            pool_size=connections,
+            max_overflow=0,
+            timeout=timeout,
+            reset_on_return=None,
+            use_lifo=True,
+        )
+        self.sessions = SessionPicture(self._take_picture)
+        #: Read on each new connection; the family decides a few catalog queries.
+        self.is_mariadb = True
+        self.grant_wildcards = True
+
+    def connect_as(self, user: str, password: Secret, database: str | None) -> Any:
+        """Open a connection of the given login."""
+        # Without TLS settings the driver would load the system's CA bundle, 20 ms, each time.
+        tls: dict[str, Any] = {"ssl": self._tls} if self._tls else {"ssl_disabled": True}
+        return pymysql.connect(
+            host=self.config.host,
+            port=self.config.port,
+            user=user,
+            password=password.reveal(),
+            database=database,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=self._timeout,
+            read_timeout=self._timeout,
+            write_timeout=self._timeout,
+            **tls,
+        )
+
+    def _connect_admin(self) -> Any:
+        connection = self.connect_as(self.config.user, self.config.password, None)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION lock_wait_timeout={LOCK_WAIT}")
+            cursor.execute("SELECT VERSION()")
+            self.is_mariadb = "mariadb" in cursor.fetchone()[0].lower()
+            cursor.execute("SHOW VARIABLES LIKE 'partial_revokes'")
+            self.grant_wildcards = (cursor.fetchone() or ("", "OFF"))[1] != "ON"
+        return connection
+
+    @contextmanager
+    def statements(self) -> Iterator[Statements]:
+        """Lend an admin connection; locks it took are given back with it."""
+        with self._circuit.guard():
+            connection = self._checkout()
+            try:
+                yield Statements(connection, self.config.name)
+                connection.info["used"] = time.monotonic()
+            except BaseException:
+                # Whatever state it is in, the server forgets its locks with the connection.
+                connection.invalidate()
+                raise
+            finally:
+                connection.close()
+
+    def _checkout(self) -> PoolProxiedConnection:
+        try:
+            connection = self._pool.connect()
+            if time.monotonic() - connection.info.get("used", 0.0) > IDLE_SECONDS:
+                connection = self._revived(connection)
+            return connection
+        except PoolTimeout:
+            raise EngineBusy(f"server {self.config.name}: all connections busy") from None
+        except pymysql.Error as problem:
+            error = translate(problem, self.config.name)
+            # A refused admin login is the operator's to mend: for callers, an outage.
+            raise EngineUnavailable(*error.args) from None
+
+    def _revived(self, connection: PoolProxiedConnection) -> PoolProxiedConnection:
+        """Return a connection that answers: after a server's restart the pooled ones do not."""
+        try:
+            connection.dbapi_connection.ping(reconnect=False)  # type: ignore[union-attr]
+        except pymysql.Error:
+            connection.invalidate()
+            connection.close()
+            return self._pool.connect()
+        return connection
+
+    @property
+    def processlist(self) -> str:
+        """The catalog of sessions: MariaDB has performance_schema off, MySQL 8 wants it."""
+        schema = "information_schema" if self.is_mariadb else "performance_schema"
+        return f"{schema}.processlist"
+
+    def _take_picture(self) -> Picture:
+        with self.statements() as run:
+            rows = run(f"SELECT DISTINCT user, db FROM {self.processlist}")
+        databases: dict[str, set[str | None]] = {}
+        for user, database in rows:
+            databases.setdefault(user, set()).add(database)
+        return {user: frozenset(names) for user, names in databases.items()}

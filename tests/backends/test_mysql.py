@@ -1,0 +1,219 @@
+"""What only MySQL and MariaDB have: shared logins, limits, TLS."""
+
+import datetime
+import ipaddress
+import threading
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from devstack.mariadb import MariaDB
+from provisioning.backends.mysql import MySQLBackend
+from provisioning.config import Limits
+from provisioning.vault import Secret, generate_password
+from tests.backends.conftest import NO_LIMITS, Case, lease, mysql_server
+
+
+@pytest.fixture
+def sandbox(mysql_backend: MySQLBackend, mariadb: MariaDB) -> Case:
+    return Case(mysql_backend, "sandbox", mariadb)
+
+
+def databases(connection: Any) -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW DATABASES")
+        return {row[0] for row in cursor.fetchall()} - {"information_schema"}
+
+
+def test_a_persons_sandboxes_share_a_login_over_projects(sandbox: Case) -> None:
+    first, password = sandbox.made(person="4", project="70")
+    second = sandbox.spec(person="4", project="71")
+    sandbox.backend.create(second, password, lease())
+    assert first.user_name == second.user_name
+    with sandbox.session(first, password) as connection:
+        assert databases(connection) == {first.object_name, second.object_name}
+    sandbox.backend.drop(first, lease())
+    with sandbox.session(second, password) as connection:
+        assert databases(connection) == {second.object_name}
+    sandbox.backend.drop(second, lease())
+    assert sandbox.login_remains(second) == []
+
+
+def test_sessions_of_a_shared_login_count_by_their_database(sandbox: Case) -> None:
+    first, password = sandbox.made(person="4")
+    second = sandbox.spec(person="4")
+    sandbox.backend.create(second, password, lease())
+    with sandbox.session(first, password) as here, sandbox.session(second, password) as there:
+        assert sandbox.backend.in_use(first)
+        assert sandbox.backend.in_use(second)
+        assert sandbox.backend.kill(first, lease()) == 1
+        with pytest.raises(pymysql.Error), here.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        with there.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+
+def test_with_one_database_all_sessions_of_the_login_count(sandbox: Case) -> None:
+    spec, password = sandbox.made(person="4")
+    with sandbox.session(spec, password, database=None):
+        assert sandbox.backend.in_use(spec)
+        assert sandbox.backend.kill(spec, lease()) == 1
+
+
+def test_dropping_a_sandbox_ends_a_transaction_that_moved_to_another_one(sandbox: Case) -> None:
+    first, password = sandbox.made(person="4")
+    second = sandbox.spec(person="4")
+    sandbox.backend.create(second, password, lease())
+    with sandbox.session(first, password, autocommit=False) as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE t (a INT)")
+            cursor.execute("INSERT INTO t VALUES (1)")
+            cursor.execute(f"USE `{second.object_name}`")
+        sandbox.backend.drop(first, lease())
+    assert sandbox.remains(first) == []
+    assert sandbox.backend.exists(second)
+
+
+def test_a_login_survives_its_last_drop_racing_a_new_create(sandbox: Case) -> None:
+    password = generate_password()
+    current = sandbox.spec(person="4")
+    sandbox.backend.create(current, password, lease())
+    for _ in range(40):
+        following = sandbox.spec(person="4")
+        errors: list[Exception] = []
+
+        def attempt(verb: Any, *arguments: Any, errors: list[Exception] = errors) -> None:
+            try:
+                verb(*arguments)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [
+            threading.Thread(target=attempt, args=(sandbox.backend.drop, current, lease())),
+            threading.Thread(
+                target=attempt, args=(sandbox.backend.create, following, password, lease())
+            ),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        with sandbox.session(following, password) as connection:
+            assert databases(connection) == {following.object_name}
+        current = following
+
+
+def test_limits_of_a_type_are_enforced_by_the_server(mariadb: MariaDB) -> None:
+    limits = {**NO_LIMITS, "transformations": Limits(connections=2, statement_seconds=1)}
+    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=10, connections=2)
+    case = Case(backend, "transformations", mariadb)
+    spec, password = case.made()
+    with case.session(spec, password) as first, case.session(spec, password):
+        with pytest.raises(pymysql.Error) as refused:
+            case.connect(spec, password)
+        assert refused.value.args[0] == 1226
+        with pytest.raises(pymysql.Error) as cut, first.cursor() as cursor:
+            cursor.execute(
+                "SELECT COUNT(*) FROM information_schema.columns a, "
+                "information_schema.columns b, information_schema.columns c"
+            )
+        assert cut.value.args[0] == 1969
+
+
+def test_a_full_shared_login_still_takes_another_sandbox(mariadb: MariaDB) -> None:
+    limits = {**NO_LIMITS, "sandbox": Limits(connections=1, statement_seconds=0)}
+    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=10, connections=2)
+    case = Case(backend, "sandbox", mariadb)
+    first, password = case.made(person="4")
+    with case.session(first, password):
+        second = case.spec(person="4")
+        backend.create(second, password, lease())
+    assert backend.exists(second)
+
+
+# TLS ------------------------------------------------------------------------------------
+
+
+def write_certificate(directory: Path, address: str) -> Path:
+    """Write a self-signed certificate and its key; return the certificate's path."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "server.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (directory / "server.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def tls_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    directory = tmp_path_factory.mktemp("tls-mariadb")
+    certificate = write_certificate(directory, "127.0.0.1")
+    server = MariaDB(
+        directory / "server",
+        extra_options=(f"--ssl-cert={certificate}", f"--ssl-key={directory / 'server.key'}"),
+    )
+    server.start()
+    yield server, certificate
+    server.stop()
+
+
+def test_with_a_ca_the_admin_connection_is_verified_tls(tls_mariadb: Any) -> None:
+    mariadb, certificate = tls_mariadb
+    server = mysql_server(mariadb, tls_ca=str(certificate), require_tls=True)
+    case = Case(MySQLBackend((server,), NO_LIMITS, 10, 2), "transformations", mariadb)
+    spec, password = case.made()
+    (row,) = case.admin(
+        "SELECT JSON_VALUE(Priv, '$.ssl_type') FROM mysql.global_priv WHERE User = %s",
+        spec.user_name,
+    )
+    assert row == ("1",)
+    with pytest.raises(pymysql.Error) as refused:
+        case.connect(spec, password)
+    assert refused.value.args[0] == 1045
+    with case.session(spec, password, ssl_disabled=None, ssl_ca=str(certificate)):
+        pass
+
+
+def test_a_server_with_another_certificate_is_not_trusted(tls_mariadb: Any, tmp_path: Path) -> None:
+    mariadb, _ = tls_mariadb
+    other = write_certificate(tmp_path, "127.0.0.1")
+    server = mysql_server(mariadb, tls_ca=str(other))
+    (health,) = MySQLBackend((server,), NO_LIMITS, 10, 2).check()
+    assert not health.alive
+
+
+def test_check_tells_a_wrong_admin_password(mariadb: MariaDB) -> None:
+    server = mysql_server(mariadb, password=Secret("wrong"))
+    (health,) = MySQLBackend((server,), NO_LIMITS, 10, 2).check()
+    assert not health.alive
+    assert "1045" in health.message
+    assert "wrong" not in health.message

@@ -1,0 +1,84 @@
+"""Fixtures of the private servers that the whole suite shares."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pymysql
+import pytest
+
+from devstack.mariadb import MariaDB
+from devstack.postgres import Postgres
+from devstack.valkey import Valkey
+
+
+def _server_directory(factory: pytest.TempPathFactory, name: str) -> Path:
+    return factory.mktemp(name)
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """The MariaDB that credentials are made on."""
+    if MariaDB.missing():
+        pytest.skip("mariadbd is not installed: apt-get install mariadb-server")
+    server = MariaDB(_server_directory(tmp_path_factory, "mariadb"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """The broker."""
+    server = Valkey(_server_directory(tmp_path_factory, "valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL for the state."""
+    if Postgres.missing():
+        pytest.skip("postgres is not installed: apt-get install postgresql")
+    server = Postgres(_server_directory(tmp_path_factory, "postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def mysql_state_url(mariadb: MariaDB, database: str) -> str:
+    """Make a database for a state on the MariaDB and return its STATE_URL."""
+    with mariadb.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE `{database}`")
+    url = urlsplit(mariadb.url)
+    return f"mysql+pymysql://{url.username}:{url.password}@{url.hostname}:{url.port}/{database}"
+
+
+def postgres_state_url(postgres: Postgres, database: str) -> str:
+    """Make a database for a state on the PostgreSQL and return its STATE_URL."""
+    import psycopg2
+
+    connection = psycopg2.connect(postgres.url.replace("+psycopg2", ""))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f'CREATE DATABASE "{database}"')
+    connection.close()
+    return postgres.database_url(database)
+
+
+def connect_as(
+    credentials: dict[str, object], *, timeout: int = 10
+) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+    """Open a connection with what an answer's ``credentials`` say."""
+    return pymysql.connect(
+        host=str(credentials["hostname"]),
+        port=int(str(credentials["port"])),
+        user=str(credentials["user"]),
+        password=str(credentials["password"]),
+        database=str(credentials["db"]),
+        connect_timeout=timeout,
+        read_timeout=timeout,
+        ssl_disabled=True,
+        autocommit=True,
+    )

@@ -1,0 +1,206 @@
+"""The service as it is deployed: the Procfile's processes, as children of the test."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from devstack.mariadb import MariaDB
+from devstack.ports import HeldPort
+from devstack.processes import Process, dying_with_parent, wait_until
+from devstack.valkey import Valkey
+from provisioning import config
+from provisioning.bootstrap import prepare_state
+from provisioning.installation import Installation
+from provisioning.tokens import LocalTokens
+from provisioning.vault import generate_key
+from tests.support.client import Client
+
+TREE = Path(__file__).parents[2]
+START_SECONDS = 30
+
+
+def procfile_commands() -> dict[str, str]:
+    """Return the Procfile's shell commands by process name."""
+    lines = (TREE / "Procfile").read_text().splitlines()
+    return {name: command.strip() for name, _, command in (line.partition(":") for line in lines)}
+
+
+class Service:
+    """Some fronts, workers and beats over one state, broker and MariaDB.
+
+    Every process writes to a log in ``directory``; `logs` returns them all, for the hunt for
+    secrets and for error messages.
+    """
+
+    _services = 0
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        mariadb: MariaDB,
+        valkey: Valkey,
+        state_url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.environment = {
+            "STATE_URL": state_url or f"sqlite:///{directory}/state.db",
+            "BROKER_URL": self._own_broker_database(valkey),
+            "ENCRYPTION_KEYS": generate_key().reveal(),
+            "MYSQL_URL": mariadb.url,
+            "LOG_FORMAT": "json",
+            "SWEEP_SECONDS": "1",
+            "CLAIM_SECONDS": "4",
+            **(environment or {}),
+        }
+        self.fronts: list[Process] = []
+        self.workers: list[Process] = []
+        self.beats: list[Process] = []
+        self._ports: dict[Process, HeldPort] = {}
+        self._counter = 0
+        # In-process access to the same state, for tokens, assertions and the oracle.
+        self.installation = Installation(config.load(self.environment))
+        prepare_state(self.installation.database)
+
+    @classmethod
+    def _own_broker_database(cls, valkey: Valkey) -> str:
+        """Return the URL of one of Valkey's sixteen databases, so that services do not meet."""
+        Service._services += 1
+        return f"{valkey.url.rpartition('/')[0]}/{Service._services % 16}"
+
+    # Processes ----------------------------------------------------------------------
+
+    def start(self, *, fronts: int = 1, workers: int = 1, beats: int = 1) -> None:
+        """Start that many processes of each kind and wait until every front is ready."""
+        for _ in range(workers):
+            self.start_worker()
+        for _ in range(beats):
+            self.start_beat()
+        for _ in range(fronts):
+            self.start_front()
+
+    def start_front(self) -> Process:
+        """Start a front on a port of its own and wait until it is ready."""
+        port = HeldPort()
+        front = self._start("web", {"PORT": str(port.number), "WEB_PROCESSES": "1"})
+        self._ports[front] = port
+        self.fronts.append(front)
+        wait_until(
+            lambda: self._is_ready(port.number), timeout=START_SECONDS, what=front.log_tail()
+        )
+        return front
+
+    def start_worker(self) -> Process:
+        worker = self._start("worker", {"WORKER_THREADS": "4"})
+        self.workers.append(worker)
+        return worker
+
+    def start_beat(self) -> Process:
+        self._counter += 1
+        schedule = self.directory / f"beat-schedule-{self._counter}"
+        beat = self._start("beat", {"BEAT_SCHEDULE": str(schedule)})
+        self.beats.append(beat)
+        return beat
+
+    def restart(self, process: Process) -> None:
+        """Start a process that has ended again, a front on its old port."""
+        process.kill()
+        kind = process.name.split("-")[0]
+        extra = {"WORKER_THREADS": "4"} if kind == "worker" else {"WEB_PROCESSES": "1"}
+        if process in self._ports:
+            extra["PORT"] = str(self._ports[process].number)
+        if kind == "beat":
+            extra["BEAT_SCHEDULE"] = str(self.directory / f"beat-schedule-{process.name}")
+        self._run(process, kind, extra)
+        if process in self._ports:
+            port = self._ports[process].number
+            wait_until(lambda: self._is_ready(port), timeout=START_SECONDS, what="ready again")
+
+    def stop(self) -> None:
+        """Stop everything that runs."""
+        processes = [*self.fronts, *self.beats, *self.workers]
+        stoppers = [threading.Thread(target=process.stop) for process in processes]
+        for stopper in stoppers:
+            stopper.start()
+        for stopper in stoppers:
+            stopper.join()
+        for port in self._ports.values():
+            port.release()
+        self.installation.database.dispose()
+
+    def _start(self, kind: str, extra: dict[str, str]) -> Process:
+        self._counter += 1
+        name = f"{kind}-{self._counter}"
+        process = Process(name, self.directory / f"{name}.log")
+        self._run(process, kind, extra)
+        return process
+
+    def _run(self, process: Process, kind: str, extra: dict[str, str]) -> None:
+        # The shell that expands the variables becomes the process, so signals reach it.
+        command = ["sh", "-c", f"exec {procfile_commands()[kind]}"]
+        binaries = Path(sys.executable).parent
+        environment = {
+            **os.environ,
+            **self.environment,
+            **extra,
+            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "PYTHONPATH": str(TREE),
+            "PYTHONUNBUFFERED": "1",
+        }
+        process.start(dying_with_parent(command), environment=environment, directory=TREE)
+
+    @staticmethod
+    def _is_ready(port: int) -> bool:
+        try:
+            return Client(port, timeout=2).get("/health/ready").status == 200
+        except OSError:
+            return False
+
+    # Callers ------------------------------------------------------------------------
+
+    def token(
+        self,
+        project: str = "70",
+        person: str | None = None,
+        description: str = "test",
+        features: tuple[str, ...] = (),
+    ) -> str:
+        """Return a new local token."""
+        _, token = LocalTokens(self.installation.database).create(
+            project_id=project,
+            project_name=f"Project {project}",
+            person_id=person,
+            description=description,
+            features=list(features),
+        )
+        return token.reveal()
+
+    def client(self, token: str | None = None, *, front: int = 0) -> Client:
+        """Return a client of a front, by default with a new token of a new caller."""
+        port = self._ports[self.fronts[front]].number
+        return Client(port, self.token() if token is None else token)
+
+    def anonymous(self, *, front: int = 0) -> Client:
+        """Return a client without a token."""
+        return Client(self._ports[self.fronts[front]].number)
+
+    def logs(self) -> str:
+        """Return what all processes wrote."""
+        return "\n".join(
+            path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log"))
+        )
+
+
+@contextmanager
+def running(service: Service, **counts: int) -> Iterator[Service]:
+    """Start a service for a block and stop it after."""
+    try:
+        service.start(**counts)
+        yield service
+    finally:
+        service.stop()

@@ -1,0 +1,127 @@
+"""The configuration: defaults, clear errors, several servers."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from provisioning import config
+from provisioning.cli import cli
+from provisioning.errors import ConfigurationError
+from provisioning.vault import generate_key
+
+DAY = 86_400
+NEEDED = {
+    "STATE_URL": "sqlite:////tmp/x.db",
+    "BROKER_URL": "redis://:brokersecret@127.0.0.1:6379/0",
+    "ENCRYPTION_KEYS": generate_key().reveal(),
+}
+
+
+def load(**extra: str) -> config.Config:
+    return config.load({**NEEDED, **extra})
+
+
+def test_defaults_are_the_contracts() -> None:
+    settings = load()
+    assert settings.lifetime("mysql", "sandbox") == config.Lifetime(14 * DAY, None)
+    assert settings.lifetime("mysql", "transformations") == config.Lifetime(7 * DAY, None)
+    assert settings["BODY_LIMIT_BYTES"] == 10 * 1024 * 1024
+    assert settings["CREATION_LIMIT_SECONDS"] == 120
+    assert settings["DELETE_WAIT_SECONDS"] == 30
+    assert settings["TOKEN_CACHE_SECONDS"] == 60
+    assert settings["TOKEN_TIMEOUT_SECONDS"] == 10
+    assert settings["NAME_PREFIX"] is None
+
+
+@pytest.mark.parametrize("name", ["STATE_URL", "BROKER_URL", "ENCRYPTION_KEYS"])
+def test_a_missing_key_is_named(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        config.load({key: value for key, value in NEEDED.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MYSQL_SANDBOX_LIFETIME", "soon"),
+        ("MYSQL_SANDBOX_LIFETIME", "0s"),
+        ("NAME_PREFIX", "a b"),
+        ("LOG_FORMAT", "xml"),
+        ("PROJECT_FLAGS_CHECK", "perhaps"),
+        ("BODY_LIMIT_BYTES", "-1"),
+        ("MYSQL_URL", "http://x"),
+        ("MYSQL_URL", "mysql://u:p@host:port"),
+    ],
+)
+def test_a_wrong_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        load(**{name: value})
+
+
+def test_a_wrong_secret_is_not_quoted() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(MYSQL_URL="mysql:/root:hunter2@x")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_lifetimes_take_units_and_none() -> None:
+    settings = load(MYSQL_SANDBOX_LIFETIME="2h", MYSQL_TRANSFORMATIONS_LIFETIME="none")
+    assert settings.lifetime("mysql", "sandbox").seconds == 7200
+    assert settings.lifetime("mysql", "transformations").seconds is None
+
+
+def test_an_empty_prefix_is_a_choice_of_its_own() -> None:
+    assert load(NAME_PREFIX="")["NAME_PREFIX"] == ""
+
+
+def test_one_server_comes_from_a_url() -> None:
+    (server,) = load(
+        MYSQL_URL="mysql://root:p%40ss@db.internal:3307", MYSQL_PUBLIC_HOST="db.example.com"
+    ).mysql_servers
+    assert (server.host, server.port, server.public_host) == ("db.internal", 3307, "db.example.com")
+    assert server.password.reveal() == "p@ss"
+
+
+def test_several_servers_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "servers.toml"
+    file.write_text(
+        '[[mysql]]\nname="a"\nhost="h1"\nuser="u"\npassword="p"\ntypes=["sandbox"]\n'
+        '[[mysql]]\nname="b"\nhost="h2"\nuser="u"\npassword="p"\ntakes_new=false\n'
+    )
+    first, second = load(SERVERS_FILE=str(file)).mysql_servers
+    assert first.types == ("sandbox",)
+    assert not second.takes_new
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[mysql]]\nname="a"\n', "host is missing"),
+        ('[[mysql]]\nname="a"\nhost=1\n', "host must be a str"),
+        ('[[mysql]]\ncolour="a"\n', "colour is not known"),
+        ('[[mysql]]\nname="a"\nhost="h"\nuser="u"\npassword="p"\ntypes=["x"]\n', "'x'"),
+        ("[[mysql]\n", "SERVERS_FILE"),
+    ],
+)
+def test_a_wrong_servers_file_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "servers.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError, match=said):
+        load(SERVERS_FILE=str(file))
+
+
+def test_two_servers_cannot_have_one_name(tmp_path: Path) -> None:
+    file = tmp_path / "servers.toml"
+    table = '[[mysql]]\nname="a"\nhost="h"\nuser="u"\npassword="p"\n'
+    file.write_text(table + table)
+    with pytest.raises(ConfigurationError, match="two mysql servers"):
+        load(SERVERS_FILE=str(file))
+
+
+def test_the_command_prints_the_configuration_without_secrets() -> None:
+    secret = {**NEEDED, "MYSQL_URL": "mysql://root:hunter2@db.internal"}
+    printed = CliRunner().invoke(cli, ["config"], env=secret)
+    assert printed.exit_code == 0
+    assert "MYSQL_SANDBOX_LIFETIME=1209600" in printed.output
+    for hidden in ("hunter2", "brokersecret", NEEDED["ENCRYPTION_KEYS"]):
+        assert hidden not in printed.output

@@ -1,0 +1,98 @@
+"""The circuit of a server and the shared picture of its sessions."""
+
+import threading
+
+import pytest
+
+from provisioning.backends import circuit, sessions
+from provisioning.backends.base import EngineBusy, EngineUnavailable
+from provisioning.backends.circuit import Circuit
+from provisioning.backends.sessions import Picture, SessionPicture
+
+
+def fail(guard: Circuit, error: Exception) -> None:
+    with guard.guard():
+        raise error
+
+
+def silence(guard: Circuit) -> None:
+    for _ in range(circuit.FAILURES_TO_OPEN):
+        with pytest.raises(EngineUnavailable, match="no answer"):
+            fail(guard, EngineUnavailable("no answer"))
+
+
+def test_a_silent_server_is_refused_at_once_after_three_failures() -> None:
+    guard = Circuit("db1")
+    silence(guard)
+    with pytest.raises(EngineUnavailable, match="did not answer lately"), guard.guard():
+        pytest.fail("the block must not run")
+
+
+def test_a_busy_server_is_not_silent() -> None:
+    guard = Circuit("db1")
+    for _ in range(10):
+        with pytest.raises(EngineBusy):
+            fail(guard, EngineBusy("locked"))
+    with guard.guard():
+        pass
+
+
+def test_a_trial_after_the_pause_closes_the_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.0)
+    guard = Circuit("db1")
+    silence(guard)
+    with guard.guard():
+        pass
+    monkeypatch.setattr(circuit, "OPEN_SECONDS", 60.0)
+    with guard.guard():
+        pass
+
+
+class Counter:
+    """A server whose sessions a test sets, and that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.picture: Picture = {}
+
+    def __call__(self) -> Picture:
+        self.asked += 1
+        return self.picture
+
+
+def test_a_lone_reader_always_sees_a_new_connection() -> None:
+    server = Counter()
+    picture = SessionPicture(server)
+    assert not picture.databases_of("ada")
+    server.picture = {"ada": frozenset({"db"})}
+    assert picture.databases_of("ada") == {"db"}
+
+
+def test_steady_reading_asks_the_server_once_a_second() -> None:
+    server = Counter()
+    picture = SessionPicture(server)
+    for _ in range(500):
+        picture.databases_of("ada")
+    assert server.asked <= sessions.SPARE_PICTURES + 1
+
+
+def test_readers_at_one_moment_share_a_picture() -> None:
+    taken, go = threading.Event(), threading.Event()
+    asked = []
+
+    def take() -> Picture:
+        asked.append(1)
+        taken.set()
+        go.wait(5)
+        return {"ada": frozenset({None})}
+
+    picture = SessionPicture(take)
+    threads = [threading.Thread(target=picture.databases_of, args=("ada",)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    assert taken.wait(5)
+    go.set()
+    for thread in threads:
+        thread.join()
+    # All twenty asked before the picture showed the user, or believed it after.
+    assert len(asked) == 1
