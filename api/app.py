@@ -3,6 +3,7 @@
 from flask import Flask
 
 from api import credentials, health, queue, requests, responses
+from api.waiting import WaitingRoom
 from provisioning import config
 from provisioning.installation import Installation
 from provisioning.logs import configure_logs
@@ -21,6 +22,9 @@ def create_app(installation: Installation | None = None) -> Flask:
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
+    app.extensions["waiting_room"] = WaitingRoom(
+        installation.database, installation.config["WAITING_REQUESTS"]
+    )
     requests.install(app)
     responses.install(app)
     for module in (credentials, queue, health):

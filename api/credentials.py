@@ -9,9 +9,10 @@ from api.queue import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
 from api.responses import answer, format_time
 from api.schemas import CreateCredentials, NoParameters
+from api.waiting import wait
 from provisioning import creation, errors, service
 from provisioning.catalog import BackendRules, backend_rules, require_type
-from provisioning.jobs import SERVER_DOWN, wait_for_job
+from provisioning.jobs import SERVER_DOWN
 from provisioning.models import Job
 from provisioning.states import UNFINISHED_JOBS, JobStatus
 from workers import wake
@@ -117,7 +118,7 @@ def _finish(job: Job) -> Response:
     if asynchronous:
         return accepted(job, headers={"Preference-Applied": "respond-async"})
     # Nobody can be told of the job while the broker is down; it runs after its return.
-    job = wait_for_job(installation().database, job, seconds if woken else 0)
+    job = wait(job, seconds if woken else 0)
     if job.status in UNFINISHED_JOBS:
         return accepted(job)
     if job.status is JobStatus.SUCCESS:

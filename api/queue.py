@@ -8,8 +8,9 @@ from flask import Blueprint, Response, request
 from api.requests import LONGEST_WAIT, authenticate, installation, public_root, read_parameters
 from api.responses import answer, format_time
 from api.schemas import NoParameters
+from api.waiting import wait
 from provisioning import errors
-from provisioning.jobs import COMPONENT, find_job, wait_for_job
+from provisioning.jobs import COMPONENT, find_job
 from provisioning.models import Job
 from provisioning.states import UNFINISHED_JOBS
 
@@ -22,10 +23,9 @@ def show(id_: str) -> Response:
     caller = authenticate()
     read_parameters(NoParameters())
     seconds = _read_wait()
-    database = installation().database
-    job = find_job(database, caller.principal.project_id, id_)
+    job = find_job(installation().database, caller.principal.project_id, id_)
     if seconds:
-        job = wait_for_job(database, job, seconds)
+        job = wait(job, seconds)
     return answer(record(job))
 
 

@@ -189,6 +189,12 @@ KEYS: tuple[Key, ...] = (
     Key("BODY_LIMIT_BYTES", _whole(1024), str(10 * 1024 * 1024), "Largest request body."),
     Key("CREATION_LIMIT_SECONDS", _seconds, "120s", "Longest wait of a create for its object."),
     Key("DELETE_WAIT_SECONDS", _seconds, "30s", "Wait of a delete or kill without Prefer."),
+    Key(
+        "WAITING_REQUESTS",
+        _whole(1),
+        "12",
+        "Requests of one front process that may wait for jobs; further ones are answered at once.",
+    ),
     Key("RETRY_AFTER_SECONDS", _seconds, "10s", "The Retry-After of 503 answers."),
     Key("CLAIM_SECONDS", _seconds, "10s", "After this silence another process takes work over."),
     Key("SWEEP_SECONDS", _seconds, "3s", "Pause between two recovery and expiry sweeps."),

@@ -61,7 +61,7 @@ def get_or_create(
     slot = slot_of(caller.principal.token_id, rules.name, type_)
     end = time.monotonic() + installation.config["CREATION_LIMIT_SECONDS"]
     pause = FIRST_PAUSE
-    while True:
+    while time.monotonic() < end:
         row, now = _read_slot(installation, slot)
         if row is None:
             row = _create(installation, caller.principal, backend, type_, slot, now)
@@ -72,13 +72,17 @@ def get_or_create(
             if _is_live(installation, row, now):
                 return view_of(installation, row, now)
             continue
-        if row.state is CredentialsState.CREATING and _take_over_creation(installation, row):
+        if _is_abandoned(row, now) and _take_over_creation(installation, row):
             continue
         # Another process is making it, or a delete of the last one is going on.
-        if time.monotonic() >= end:
-            raise errors.CreationInProgress
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
+    raise errors.CreationInProgress
+
+
+def _is_abandoned(row: Credentials, now: int) -> bool:
+    """Return whether a row in the making seems to have lost its maker."""
+    return row.state is CredentialsState.CREATING and (row.claim_until or 0) <= now
 
 
 #: Built once: every create runs it. It returns the time, with or without a row.

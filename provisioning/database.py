@@ -33,7 +33,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 PATIENCE = 10
 
 
-class now_ms(FunctionElement[int]):
+class now_ms(FunctionElement[int]):  # noqa: N801 (it reads as the SQL function it is)
     """The state database's clock: milliseconds since 1970, UTC. No process's clock decides."""
 
     type = BigInteger()

@@ -50,9 +50,12 @@ def sweep(installation: Installation) -> Due:
     Safe at any time and in any number: rows change only from the state they were found in,
     and what is due is claimed before it is worked on.
     """
-    with installation.database.write() as session:
-        for row in session.scalars(_expired().limit(SWEEP_BATCH)).all():
-            retire(session, row)
+    with installation.database.read() as session:
+        expired = session.scalars(_expired().limit(SWEEP_BATCH)).all()
+    if expired:
+        with installation.database.write() as session:
+            for row in expired:
+                retire(session, row)
     with installation.database.read() as session:
         return Due(
             jobs=due_jobs(session, SWEEP_BATCH),

@@ -44,12 +44,12 @@ def quote_mysql_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def quote_mysql_grant_database(name: str, *, wildcards: bool) -> str:
-    """Return the database ``name`` as GRANT and REVOKE want it.
+def granted_database(name: str, *, wildcards: bool) -> str:
+    """Return the database ``name`` as GRANT takes it and the catalog of grants keeps it.
 
     There ``_`` and ``%`` are wildcards, so an unescaped ``w_1`` also opens ``wx1``; with
     ``partial_revokes=ON`` (MySQL 8) they are literal and must not be escaped.
     """
     if wildcards:
         name = name.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
-    return quote_mysql_name(name)
+    return name

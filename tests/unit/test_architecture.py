@@ -4,6 +4,8 @@ import ast
 from pathlib import Path
 
 TREE = Path(__file__).parents[2]
+
+
 def imported_packages(source: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(source.read_text())):

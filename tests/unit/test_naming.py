@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from provisioning.naming import (
     build_name,
+    granted_database,
     person_name_part,
-    quote_mysql_grant_database,
     quote_mysql_name,
 )
 
@@ -43,9 +43,9 @@ def test_no_person_id_can_look_like_another_callers_token() -> None:
 
 def test_wildcards_are_escaped_in_grants_only() -> None:
     assert quote_mysql_name("w_1") == "`w_1`"
-    assert quote_mysql_grant_database("w_1%", wildcards=True) == "`w\\_1\\%`"
+    assert granted_database("w_1%", wildcards=True) == "w\\_1\\%"
     # With partial_revokes=ON they are literal.
-    assert quote_mysql_grant_database("w_1", wildcards=False) == "`w_1`"
+    assert granted_database("w_1", wildcards=False) == "w_1"
 
 
 def test_a_backtick_cannot_leave_the_quotes() -> None:

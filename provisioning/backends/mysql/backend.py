@@ -37,8 +37,8 @@ from provisioning.naming import (
     DATABASE_NAME_LIMIT,
     USER_NAME_LIMIT,
     build_name,
+    granted_database,
     person_name_part,
-    quote_mysql_grant_database,
     quote_mysql_name,
 )
 from provisioning.vault import Secret
@@ -122,7 +122,7 @@ class MySQLBackend:
                 _lock_login(run, spec)
             self._create_login(run, server, spec, password, lease)
             failpoint("create.login")
-            pattern = quote_mysql_grant_database(spec.object_name, wildcards=server.grant_wildcards)
+            pattern = _grant_pattern(server, spec)
             run(f"GRANT ALL PRIVILEGES ON {pattern}.* TO {_account(spec)}")
             failpoint("create.grant")
             run("SELECT RELEASE_ALL_LOCKS()")
@@ -171,14 +171,18 @@ class MySQLBackend:
                     "SELECT COUNT(*) FROM mysql.user WHERE Host = %s AND User = %s "
                     "AND account_locked = 'N'"
                 )
-            ((databases, users),) = run(
+            ((databases, users, grants),) = run(
                 "SELECT (SELECT COUNT(*) FROM information_schema.schemata "
-                f"WHERE schema_name = %s), ({logins})",
+                f"WHERE schema_name = %s), ({logins}), "
+                "(SELECT COUNT(*) FROM mysql.db WHERE Host = %s AND User = %s AND Db = %s)",
                 spec.object_name,
                 ANY_HOST,
                 spec.user_name,
+                ANY_HOST,
+                spec.user_name,
+                granted_database(spec.object_name, wildcards=server.grant_wildcards),
             )
-        return bool(databases and users)
+        return bool(databases and users and grants)
 
     def in_use(self, spec: Spec) -> bool:
         server = self._server(spec.server)
@@ -218,7 +222,7 @@ class MySQLBackend:
         failpoint("drop.checked")
 
     def _drop_from_shared_login(self, run: Statements, server: Server, spec: Spec) -> None:
-        pattern = quote_mysql_grant_database(spec.object_name, wildcards=server.grant_wildcards)
+        pattern = _grant_pattern(server, spec)
         # Without the grant nobody comes back into the database once its sessions are ended.
         run.ignoring(_NOT_GRANTED, f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM {_account(spec)}")
         failpoint("drop.revoked")
@@ -240,6 +244,11 @@ class MySQLBackend:
 def _account(spec: Spec) -> str:
     # Names hold only [A-Za-z0-9_] (`naming.build_name`), so backticks are all they need.
     return f"`{spec.user_name}`@`{ANY_HOST}`"
+
+
+def _grant_pattern(server: Server, spec: Spec) -> str:
+    """Return the database as GRANT and REVOKE want it; both must spell it the same way."""
+    return quote_mysql_name(granted_database(spec.object_name, wildcards=server.grant_wildcards))
 
 
 def _first(lease: Lease) -> bool:
@@ -332,7 +341,7 @@ def _require_gone(run: Statements, spec: Spec) -> None:
         ANY_HOST,
         spec.user_name,
         spec.object_name,
-        spec.object_name.replace("_", "\\_"),
+        granted_database(spec.object_name, wildcards=True),
     )
     if databases or grants:
         raise EngineBusy(f"server {spec.server}: {spec.object_name} is still there")
