@@ -9,14 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, select, update
+from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -24,11 +19,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
+from provisioning import migrations
 from provisioning.errors import StateUnavailable
 from provisioning.models import Sequence
 from provisioning.vault import Secret
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 #: Longest wait for a connection, a lock or the server, in seconds.
 PATIENCE = 10
 
@@ -183,28 +178,25 @@ class Database:
     def upgrade(self) -> None:
         """Bring the schema to the newest version."""
         with self._writing.begin() as connection:
-            command.upgrade(_alembic(connection), "head")
+            migrations.upgrade(connection)
 
     def is_current(self) -> bool:
         """Return whether the schema is the one this code was written for.
 
         Raises ``StateUnavailable`` when the database does not answer.
         """
-        with _translate_failures(), self._reading.connect() as connection:
-            version = MigrationContext.configure(connection).get_current_revision()
-            return version == ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        try:
+            with _translate_failures(), self._reading.connect() as connection:
+                version = connection.execute(text("SELECT version_num FROM alembic_version"))
+                return version.scalar() == migrations.NEWEST
+        except DBAPIError:
+            # The table is missing: nothing was ever migrated.
+            return False
 
     def dispose(self) -> None:
         """Close all connections."""
         self._reading.dispose()
         self._writing.dispose()
-
-
-def _alembic(connection: Connection) -> AlembicConfig:
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["connection"] = connection
-    return config
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One installation: the configuration and the parts made from it, shared by a process."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
@@ -11,9 +12,11 @@ from provisioning.config import Config
 from provisioning.database import Database, NumberBlocks
 from provisioning.models import Setting
 from provisioning.placement import Loads
-from provisioning.storage.client import StorageClient
 from provisioning.tokens import LocalTokens, StorageTokens, TokenVerifier
 from provisioning.vault import Vault
+
+if TYPE_CHECKING:
+    from provisioning.storage.client import StorageClient
 
 
 class Installation:
@@ -27,11 +30,7 @@ class Installation:
         self.numbers = NumberBlocks(self.database, "credentials")
         self.loads = Loads(self.database)
         self.backends = _build_backends(config)
-        self.storage = (
-            StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
-            if config["STORAGE_API_URL"]
-            else None
-        )
+        self.storage = _build_storage(config)
         self.tokens: TokenVerifier = (
             StorageTokens(self.storage, config["TOKEN_CACHE_SECONDS"])
             if self.storage
@@ -47,6 +46,15 @@ class Installation:
         with self.database.read() as session:
             query = select(Setting.value).where(Setting.name == "code")
             return f"{session.execute(query).scalar_one()}_"
+
+
+def _build_storage(config: Config) -> "StorageClient | None":
+    if not config["STORAGE_API_URL"]:
+        return None
+    # The HTTP client's memory is spent only where there is a Storage API.
+    from provisioning.storage.client import StorageClient
+
+    return StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
 
 
 def _build_backends(config: Config) -> dict[str, Backend]:

@@ -8,15 +8,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import bindparam, select, update
 
 from provisioning import errors
 from provisioning.database import Database, next_numbers, now_ms, read_clock
 from provisioning.models import LocalToken
-from provisioning.storage.client import StorageClient
 from provisioning.vault import Secret
+
+if TYPE_CHECKING:
+    from provisioning.storage.client import StorageClient
 
 CACHED_TOKENS = 10_000
 #: Widths of the columns that keep a copy of these texts.
@@ -134,7 +136,7 @@ class LocalTokens:
 class StorageTokens:
     """Tokens that the Storage API verifies, remembered for a short time (contract 5.1-5.3)."""
 
-    def __init__(self, client: StorageClient, cache_seconds: int) -> None:
+    def __init__(self, client: "StorageClient", cache_seconds: int) -> None:
         self._client = client
         self._cache = TokenCache(cache_seconds)
 
