@@ -27,8 +27,12 @@ def cli() -> None:
 
 
 @cli.command("config")
-def show_config() -> None:
+@click.option("--reference", is_flag=True, help="Print all keys with their defaults as Markdown.")
+def show_config(reference: bool) -> None:
     """Print the effective configuration, secrets starred."""
+    if reference:
+        click.echo(configuration.reference(), nl=False)
+        return
     config = configuration.load()
     for key in configuration.KEYS:
         value = config[key.name]

@@ -287,6 +287,25 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     return Config(values=values, mysql_servers=_mysql_servers(values))
 
 
+def reference() -> str:
+    """Return the configuration reference in Markdown."""
+    lines = [
+        "# Configuration",
+        "",
+        "Settings come from the environment. This page is printed by",
+        "`provisioning config --reference`; `provisioning config` prints the values in force.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for key in KEYS:
+        default = "required" if key.default is None else f"`{key.default}`" if key.default else ""
+        if key.name == "NAME_PREFIX":
+            default = ""
+        lines.append(f"| `{key.name}` | {default} | {key.help} |")
+    return "\n".join(lines) + "\n"
+
+
 def _value(key: Key, environment: Mapping[str, str]) -> Any:
     text = environment.get(key.name)
     if text is None or (text == "" and key.name != "NAME_PREFIX"):

@@ -35,7 +35,7 @@ app = Celery("provisioning", amqp=PatientAMQP, include=["workers.tasks"])
 app.config_from_object("celeryconfig")
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect
 def _keep_our_logs(**_: Any) -> None:
     """Log the way the front does instead of Celery's way."""
     settings = config.load()

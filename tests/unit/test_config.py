@@ -118,6 +118,12 @@ def test_two_servers_cannot_have_one_name(tmp_path: Path) -> None:
         load(SERVERS_FILE=str(file))
 
 
+def test_the_reference_is_the_one_in_the_documents() -> None:
+    printed = CliRunner().invoke(cli, ["config", "--reference"])
+    document = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert printed.output == document.read_text()
+
+
 def test_the_command_prints_the_configuration_without_secrets() -> None:
     secret = {**NEEDED, "MYSQL_URL": "mysql://root:hunter2@db.internal"}
     printed = CliRunner().invoke(cli, ["config"], env=secret)

@@ -1,0 +1,59 @@
+# `make run` and `make test` need nothing but make on a bare Debian or Ubuntu machine.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+SCRATCH := $(CURDIR)/.provisioning-test
+TYPED := provisioning workers api devstack celeryconfig.py
+PYTEST_OPTIONS ?=
+
+.PHONY: help run test lint bench format env-file clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+$(INSTALLED): setup.cfg pyproject.toml devstack/bootstrap.sh
+	@sh devstack/bootstrap.sh
+
+run: $(INSTALLED) ## Start the service with private servers, in the foreground.
+	@$(PYTHON) -m devstack
+
+# Everything temporary goes below one folder of the tree, which is removed at the end.
+test: lint ## Check the style and run all tests.
+	@$(PYTHON) -m devstack.packages mariadb postgres
+	@rm -rf $(SCRATCH) && mkdir -p $(SCRATCH)/tmp
+	@TMPDIR=$(SCRATCH)/tmp $(PYTHON) -m pytest --basetemp=$(SCRATCH)/pytest \
+		-o cache_dir=$(SCRATCH)/cache $(if $(CI),-p devstack.no_skips) $(PYTEST_OPTIONS); \
+		status=$$?; rm -rf $(SCRATCH); exit $$status
+
+lint: $(INSTALLED) ## Check style, types and the direction of imports.
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m ruff format --quiet --check .
+	@$(PYTHON) -m mypy --strict --no-error-summary $(TYPED)
+	@$(VENV)/bin/lint-imports --no-cache > $(VENV)/imports.log 2>&1 || \
+		{ cat $(VENV)/imports.log; exit 1; }
+
+format: $(INSTALLED) ## Bring the source into the style that lint checks.
+	@$(PYTHON) -m ruff check --quiet --fix .
+	@$(PYTHON) -m ruff format --quiet .
+
+bench: $(INSTALLED) ## Measure the service against raw SQL.
+	@$(PYTHON) -m devstack.packages mariadb
+	@$(PYTHON) -m benchmarks
+
+# The passwords are hexadecimal because they become parts of URLs.
+env-file: ## Make .env with fresh secrets for docker compose, once.
+	@if [ -e .env ]; then echo ".env is there already"; else \
+		umask 077; \
+		secret() { od -An -N 24 -t x1 /dev/urandom | tr -d ' \n'; }; \
+		key=$$(head -c 32 /dev/urandom | base64 | tr '+/' '-_'); \
+		sed -e "s|^\([A-Z]*_PASSWORD\)=.*|\1=|" -e "s|^ENCRYPTION_KEYS=.*|ENCRYPTION_KEYS=$$key|" \
+			.env.example | while IFS= read -r line; do \
+			case $$line in *_PASSWORD=) echo "$$line$$(secret)";; *) echo "$$line";; esac; \
+		done > .env; echo "wrote .env"; fi
+
+clean: ## Remove the environment, caches and all data of `make run`.
+	@rm -rf $(VENV) $(VENV).log .provisioning $(SCRATCH) .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis build *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,157 @@
+"""A private PostgreSQL server on the loopback address, with password logins."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psycopg2
+
+from devstack.executables import find_postgres_program, find_program
+from devstack.processes import StartFailed, dying_with_parent
+from devstack.server import NotOurServer, Server, write_private
+
+SYSTEM_ACCOUNT = "postgres"
+ADMINISTRATOR = "postgres"
+PASS_CLOSED_DIRECTORIES = [
+    # Without this bit the kernel drops all capabilities when root becomes somebody else.
+    "--securebits=+no_setuid_fixup",
+    "--inh-caps=+dac_override",
+    "--ambient-caps=+dac_override",
+]
+
+
+class Postgres(Server):
+    """PostgreSQL in one directory; it also runs for root, under another account."""
+
+    name = "postgres"
+    executable = "postgres"
+
+    @classmethod
+    def missing(cls) -> bool:
+        """Whether this machine lacks the server's programs."""
+        return not (find_postgres_program("postgres") and find_postgres_program("initdb"))
+
+    @property
+    def url(self) -> str:
+        """The administrative database, in the form that STATE_URL takes."""
+        return f"postgresql+psycopg2://{self._login}/postgres"
+
+    @property
+    def _login(self) -> str:
+        return f"{ADMINISTRATOR}:{self.password}@{self.host}:{self.port}"
+
+    def database_url(self, database: str) -> str:
+        """The URL of another database on this server."""
+        return f"postgresql+psycopg2://{self._login}/{database}"
+
+    def _initialise(self) -> None:
+        """Fill a directory beside the final one and rename it, so a half-made one is not used."""
+        fresh = self.directory / "data.new"
+        subprocess.run(["rm", "-rf", str(fresh)], check=True)
+        fresh.mkdir(mode=0o700)
+        password_file = fresh.with_name("initdb-password")
+        write_private(password_file, self.password)
+        self._give_away(fresh, password_file)
+        done = subprocess.run(
+            self._unprivileged(
+                [
+                    _program("initdb"),
+                    f"--pgdata={fresh}",
+                    f"--username={ADMINISTRATOR}",
+                    "--auth=scram-sha-256",
+                    f"--pwfile={password_file}",
+                    "--encoding=UTF8",
+                    "--locale=C",
+                ]
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=fresh,
+        )
+        password_file.unlink()
+        if done.returncode != 0:
+            raise StartFailed(f"initdb failed:\n{done.stdout[-2000:]}")
+        fresh.rename(self.data)
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._give_away(self.data)
+
+    def _command(self) -> list[str]:
+        settings = {
+            "listen_addresses": self.host,
+            "port": str(self.port),
+            # TCP is enough, and a socket's path may not exceed 107 bytes.
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "shared_buffers": "64MB",
+            # Keeps shared memory in the data directory, where a killed server cannot leak it.
+            "dynamic_shared_memory_type": "mmap",
+        }
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        return self._unprivileged([_program("postgres"), "-D", str(self.data), *options])
+
+    def _stop_signal(self) -> signal.Signals:
+        """The "fast" stop: ends sessions instead of waiting for them."""
+        return signal.SIGINT
+
+    def _served_directory(self) -> str | None:
+        try:
+            connection = psycopg2.connect(
+                host=self.host,
+                port=self.port,
+                user=ADMINISTRATOR,
+                password=self.password,
+                dbname="postgres",
+                connect_timeout=2,
+            )
+        except psycopg2.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise NotOurServer(f"{self.host}:{self.port} refuses our password") from error
+            return None
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW data_directory")
+                row = cursor.fetchone()
+                return None if row is None else str(row[0])
+        finally:
+            connection.close()
+
+    def _unprivileged(self, command: list[str]) -> list[str]:
+        """PostgreSQL refuses to run as root, so root hands it to Debian's own account for it.
+
+        Where that account cannot reach our directory, because one above it is closed to others,
+        the server keeps the one capability that lets it pass.
+        """
+        command = dying_with_parent(command)
+        if os.geteuid() != 0:
+            return command
+        passing = [] if self._reachable_by_system_account() else PASS_CLOSED_DIRECTORIES
+        return [*_as_system_account(passing), *command]
+
+    def _reachable_by_system_account(self) -> bool:
+        self.directory.chmod(0o711)
+        probe = ["test", "-x", str(self.directory)]
+        return subprocess.run([*_as_system_account([]), *probe]).returncode == 0
+
+    def _give_away(self, *files: Path) -> None:
+        """Make the files belong to the account the server runs as; nothing to do unless root."""
+        if os.geteuid() != 0:
+            return
+        for file in files:
+            if file.owner() != SYSTEM_ACCOUNT:
+                subprocess.run(["chown", "-R", f"{SYSTEM_ACCOUNT}:", str(file)], check=True)
+
+
+def _as_system_account(options: list[str]) -> list[str]:
+    account = [f"--reuid={SYSTEM_ACCOUNT}", f"--regid={SYSTEM_ACCOUNT}", "--init-groups"]
+    return [_program("setpriv"), *account, *options, "--"]
+
+
+def _program(name: str) -> str:
+    found = find_postgres_program(name) or find_program(name)
+    if found is None:
+        raise StartFailed(f"{name} is not installed")
+    return found

@@ -1,0 +1,158 @@
+"""The Procfile, the compose file, the image's entry point and the file of secrets agree."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.fernet import Fernet
+from honcho.environ import parse as parse_environment
+
+from devstack.procfile import procfile_commands, service_environment
+
+TREE = Path(__file__).parents[2]
+SERVICE_PROCESSES = {"front": "web", "worker": "worker", "beat": "beat"}
+VARIABLE = re.compile(r"\$\{([A-Z_]+)([^}]*)\}")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((TREE / "docker-compose.yml").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, str]:
+    lines = (TREE / ".env.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_procfile_names_the_three_processes() -> None:
+    assert set(procfile_commands()) == {"web", "worker", "beat"}
+
+
+def test_programs_of_the_procfile_are_installed() -> None:
+    path = service_environment({})["PATH"]
+    for command in procfile_commands().values():
+        assert shutil.which(command.split()[0], path=path)
+
+
+def test_options_of_the_web_line_exist() -> None:
+    granian = [sys.executable, "-m", "granian", "--help"]
+    known = subprocess.run(granian, capture_output=True, text=True, check=True).stdout
+    for option in re.findall(r"--[a-z0-9-]+", procfile_commands()["web"]):
+        assert option in known
+
+
+@pytest.mark.parametrize(("service", "process"), SERVICE_PROCESSES.items())
+def test_compose_runs_the_line_of_the_procfile(
+    compose: dict[str, Any], service: str, process: str
+) -> None:
+    assert compose["services"][service]["command"] == [process]
+    assert process in procfile_commands()
+
+
+def test_compose_migrates_before_anything_of_ours_starts(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert services["migrate"]["command"] == ["provisioning", "db", "upgrade"]
+    for name in SERVICE_PROCESSES:
+        conditions = services[name]["depends_on"]
+        assert conditions["migrate"]["condition"] == "service_completed_successfully"
+
+
+def test_compose_waits_only_for_services_that_can_say_they_are_healthy(
+    compose: dict[str, Any],
+) -> None:
+    services = compose["services"]
+    for service in services.values():
+        for other, rule in service.get("depends_on", {}).items():
+            assert other in services
+            if rule["condition"] == "service_healthy":
+                assert "healthcheck" in services[other]
+
+
+def test_compose_pins_images_to_a_major_version(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        if "build" not in service:
+            assert re.fullmatch(r"[a-z]+:[0-9]+(\.[0-9]+)*", service["image"])
+
+
+def test_compose_has_no_secret_of_its_own() -> None:
+    text = (TREE / "docker-compose.yml").read_text()
+    for line in text.splitlines():
+        if re.search(r"PASSWORD|ENCRYPTION_KEYS|REDISCLI_AUTH", line):
+            assert VARIABLE.search(line), line
+
+
+def test_compose_variables_are_required_and_in_the_example(example: dict[str, str]) -> None:
+    used = VARIABLE.findall((TREE / "docker-compose.yml").read_text())
+    assert used
+    assert {name for name, _ in used} == set(example)
+    assert {rest for _, rest in used} == {":?run make env-file"}
+
+
+def test_compose_volumes_are_declared(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in compose["volumes"]
+
+
+def test_compose_settings_are_settings_of_the_service(compose: dict[str, Any]) -> None:
+    from provisioning.config import KEYS
+
+    assert set(compose["services"]["front"]["environment"]) <= {key.name for key in KEYS}
+
+
+def test_env_file_has_fresh_private_secrets_and_is_made_once(tmp_path: Path) -> None:
+    for name in ("Makefile", ".env.example"):
+        shutil.copy(TREE / name, tmp_path)
+    make = ["make", "--silent", "--directory", str(tmp_path), "env-file"]
+    subprocess.run(make, check=True, capture_output=True)
+    written = tmp_path / ".env"
+    first = written.read_text()
+    values = parse_environment(first)
+    subprocess.run(make, check=True, capture_output=True)
+    assert written.read_text() == first
+    assert written.stat().st_mode & 0o077 == 0
+    passwords = [value for name, value in values.items() if name.endswith("_PASSWORD")]
+    assert len(set(passwords)) == 3
+    assert all(re.fullmatch("[0-9a-f]{48}", password) for password in passwords)
+    Fernet(
+        dict(line.split("=", 1) for line in first.splitlines() if "=" in line)["ENCRYPTION_KEYS"]
+    )
+    assert values["FRONT_PORT"] == "8000"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """The folder of the image that holds the entry point and a Procfile."""
+    shutil.copy(TREE / "docker-entrypoint.sh", tmp_path)
+    (tmp_path / "Procfile").write_text("web: sh -c 'echo $$' ${WORD:-default}\nwebber: false\n")
+    return tmp_path
+
+
+def enter(image: Path, *arguments: str) -> tuple[int, str]:
+    command = ["sh", str(image / "docker-entrypoint.sh"), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        return child.pid, child.stdout.read().strip()
+
+
+def test_entry_point_becomes_the_process_of_the_procfile(image: Path) -> None:
+    pid, output = enter(image, "web")
+    assert output == str(pid)
+
+
+def test_entry_point_runs_any_other_command(image: Path) -> None:
+    assert enter(image, "echo", "a b", "$HOME")[1] == "a b $HOME"
+
+
+def test_image_gets_everything_it_copies() -> None:
+    sent = (TREE / ".dockerignore").read_text()
+    for name in ("Procfile", "docker-entrypoint.sh", "setup.cfg", "pyproject.toml"):
+        assert f"!{name}" in sent
+    assert not re.search(r"^!\.env", sent, re.MULTILINE)
