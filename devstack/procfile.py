@@ -69,6 +69,7 @@ class ServiceProcess(Process):
         with stream, self.log.open("ab", buffering=0) as log:
             for line in stream:
                 log.write(line)
-                printer.write(
-                    Message("line", line, datetime.now(), self.name, COLOURS.get(self.name))
-                )
+                if line.strip():
+                    printer.write(
+                        Message("line", line, datetime.now(), self.name, COLOURS.get(self.name))
+                    )
