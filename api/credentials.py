@@ -4,7 +4,6 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.errors import RouteNotFound
 from api.queue import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
 from api.responses import answer, format_time
@@ -19,14 +18,6 @@ from workers import wake
 
 blueprint = Blueprint("credentials", __name__, url_prefix="/provisioning")
 CREATE, NO_PARAMETERS = CreateCredentials(), NoParameters()
-#: First segments that are no backends (contract 1.5).
-RESERVED = ("async", "manage")
-
-
-@blueprint.url_value_preprocessor
-def _refuse_reserved(_: str | None, values: dict[str, Any] | None) -> None:
-    if values and values.get("backend") in RESERVED:
-        raise RouteNotFound
 
 
 @blueprint.post("/<backend>")

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.requests import LONGEST_WAIT, authenticate, installation, public_root, read_parameters
+from api.requests import authenticate, cut_wait, installation, public_root, read_parameters
 from api.responses import answer, format_time
 from api.schemas import NoParameters
 from api.waiting import wait
@@ -33,9 +33,9 @@ def _read_wait() -> int:
     text = request.args.get("wait", "")
     if not text:
         return 0
-    if not re.fullmatch("[0-9]{1,9}", text):
+    if not re.fullmatch("[0-9]+", text):
         raise errors.QueryInvalid("wait", "a number of seconds is expected")
-    return min(int(text), LONGEST_WAIT)
+    return cut_wait(text)
 
 
 def accepted(job: Job, headers: dict[str, str] | None = None) -> Response:

@@ -16,7 +16,9 @@ from provisioning.tokens import Caller
 from provisioning.vault import Secret
 
 _LEADING_NUMBER = re.compile(r"\s*([0-9]{1,18})(?![0-9])")
-_WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?", re.IGNORECASE)
+_WAIT = re.compile(r"wait\s*=\s*\"?([0-9]+)\"?", re.IGNORECASE)
+#: First segments that are no backends (contract 1.5).
+_RESERVED = re.compile(r"/provisioning/(async|manage)(/|$)")
 LONGEST_WAIT = 60
 
 
@@ -35,6 +37,8 @@ def _check_envelope() -> tuple[str, int] | None:
     if request.method == "OPTIONS":
         return "", 200
     routing: HTTPException | None = request.routing_exception
+    if _RESERVED.match(request.path):
+        raise api_errors.RouteNotFound
     if isinstance(routing, MethodNotAllowed):
         raise api_errors.MethodNotAllowed(request.method, sorted(routing.valid_methods or ()))
     if routing is not None:
@@ -113,8 +117,14 @@ def preferred_wait(default: int) -> tuple[float, bool]:
     for part in preferences:
         found = _WAIT.fullmatch(part)
         if found:
-            return min(int(found[1]), LONGEST_WAIT), False
+            return cut_wait(found[1]), False
     return default, False
+
+
+def cut_wait(digits: str) -> int:
+    """Return the seconds that ``digits`` say, at most the longest wait."""
+    # Python refuses to read numbers of thousands of digits; nobody needs them read.
+    return LONGEST_WAIT if len(digits.lstrip("0")) > 3 else min(int(digits), LONGEST_WAIT)
 
 
 def public_root() -> str:

@@ -23,10 +23,10 @@ def load(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
     Raises ``ParameterUnknown``, ``ParameterMissing`` or ``ParameterInvalid``, which names the
     parameter by its path.
     """
-    for name in body:
+    present = {name: value for name, value in body.items() if value is not None}
+    for name in present:
         if name not in schema.fields:
             raise errors.ParameterUnknown(name, schema.fields)
-    present = {name: value for name, value in body.items() if value is not None}
     for name, field in schema.fields.items():
         if field.required and name not in present:
             raise errors.ParameterMissing(name)

@@ -182,15 +182,13 @@ _INTENT_COLUMNS = (
     "expires_at",
     "claim_token",
     "claim_owner",
+    "attempts",
+    "not_before",
 )
 #: Built once: every create runs it. The claim runs from the moment of the insert.
 _INTENT = insert(Credentials.__table__).values(  # type: ignore[arg-type]
     {name: bindparam(name) for name in _INTENT_COLUMNS}
-    | {
-        "claim_until": now_ms() + bindparam("claim_milliseconds"),
-        "attempts": 0,
-        "not_before": 0,
-    }
+    | {"claim_until": now_ms() + bindparam("claim_milliseconds")}
 )
 
 
@@ -240,6 +238,8 @@ def _record_intent(
         expires_at=expiry(installation.config.lifetime(backend.name, type_), touched_at, now),
         claim_token=1,
         claim_owner=owner_name(),
+        attempts=0,
+        not_before=0,
     )
     seconds = installation.config["CLAIM_SECONDS"]
     start = time.monotonic()
@@ -249,6 +249,7 @@ def _record_intent(
             row.login_id, row.secret = login.id, login.secret
         values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
         session.connection().execute(_INTENT, {**values, "claim_milliseconds": seconds * 1000})
+        failpoint("create.recording")
     return row, Lease(Credentials, number, 1, start + seconds)
 
 

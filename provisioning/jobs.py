@@ -8,12 +8,15 @@ from collections.abc import Sequence as SequenceOf
 from typing import Any
 
 from sqlalchemy import or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from provisioning import errors
 from provisioning.backends.base import EngineUnavailable
 from provisioning.claims import Lease, take
 from provisioning.database import Database, next_numbers, now_ms, read_clock
+from provisioning.failpoints import failpoint
+from provisioning.identifiers import read_id
 from provisioning.installation import Installation
 from provisioning.models import Credentials, Job
 from provisioning.states import UNFINISHED_JOBS, JobCommand, JobStatus
@@ -60,7 +63,8 @@ def record_job(
     """Add a waiting job on a credential, in the caller's transaction.
 
     ``owner`` is the caller's principal; without one the job is the service's own and runs
-    under the owner of the credential (contract 11.3).
+    under the owner of the credential (contract 11.3). Raises ``TokenServiceUnavailable``
+    when a job has the number already.
     """
     job_id, ticket = numbers or next_numbers(session, "ticket", 2)
     job = Job(
@@ -79,6 +83,11 @@ def record_job(
         created_at=read_clock(session),
     )
     session.add(job)
+    try:
+        session.flush()
+    except IntegrityError:
+        # The ticket service gave a number a second time: it is not to be relied on now.
+        raise errors.TokenServiceUnavailable from None
     return job
 
 
@@ -100,13 +109,6 @@ def find_job(database: Database, project_id: str, job_id: str) -> Job:
     if job is None or job.project_id != project_id:
         raise errors.JobNotFound(job_id)
     return job
-
-
-def read_id(text: str) -> int | None:
-    """Return the number of 1 to 18 ASCII digits without a leading zero, else None."""
-    if text.isascii() and text.isdigit() and len(text) <= 18 and text[0] != "0":
-        return int(text)
-    return None
 
 
 def wait_for_job(database: Database, job: Job, seconds: float) -> Job:
@@ -155,6 +157,7 @@ def claim_job(
             job.started_at = job.started_at or read_clock(session)
             job.process_host, job.process_pid = socket.gethostname()[:128], os.getpid()
             job.attempts += 1
+            failpoint(f"{job.command}.claiming")
             return job, row, leases
     except _NotDue:
         return None

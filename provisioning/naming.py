@@ -6,24 +6,33 @@ orphan report tells our objects from another installation's.
 
 import hashlib
 import re
+from collections.abc import Callable
 
 USER_NAME_LIMIT = 32
 DATABASE_NAME_LIMIT = 64
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_]")
 
 
-def build_name(prefix: str, *parts: str, limit: int) -> str:
-    """Join ``prefix`` and ``parts`` into a name of ``[A-Za-z0-9_]``, at most ``limit`` long.
+def build_name(prefix: str, *parts: str, limit: int, width: Callable[[str], int] = len) -> str:
+    """Join ``prefix`` and ``parts`` into a name of ``[A-Za-z0-9_]``, at most ``limit`` wide.
 
     A name that had to be cut, or that had other characters, ends in 8 hex digits of the
     digest of the wanted name: two different wishes never share a name.
     """
     wanted = prefix + "_".join(parts)
     safe = _FORBIDDEN.sub("_", wanted)
-    if safe == wanted and len(safe) <= limit:
+    if safe == wanted and width(safe) <= limit:
         return safe
     digest = hashlib.sha256(wanted.encode()).hexdigest()[:8]
-    return f"{safe[: limit - 9]}_{digest}"
+    kept = safe[:limit]
+    while width(f"{kept}_{digest}") > limit:
+        kept = kept[:-1]
+    return f"{kept}_{digest}"
+
+
+def escaped_width(name: str) -> int:
+    """Return the length of a name whose underscores are escaped, as in a MySQL grant."""
+    return len(name) + name.count("_")
 
 
 def person_name_part(person_id: str | None, token_id: str) -> str:

@@ -13,8 +13,9 @@ from provisioning import errors
 from provisioning.backends.base import EngineError
 from provisioning.database import now_ms, read_clock
 from provisioning.failpoints import failpoint
+from provisioning.identifiers import read_id
 from provisioning.installation import Installation
-from provisioning.jobs import read_id, record_job, slot_of, take_numbers
+from provisioning.jobs import record_job, slot_of, take_numbers
 from provisioning.models import Credentials, Job
 from provisioning.reconcile import backend_of, spec_of
 from provisioning.states import CredentialsState, JobCommand
@@ -214,6 +215,7 @@ def request_drop(
         )
         if session.connection().execute(statement).rowcount != 1:
             raise errors.CredentialsNotFound
+        failpoint("delete.recording")
     failpoint("delete.accepted")
     return job
 
@@ -227,7 +229,7 @@ def request_kill(
         raise errors.CredentialsNotFound
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
-        return record_job(
+        job = record_job(
             session,
             JobCommand.KILL,
             row,
@@ -235,3 +237,5 @@ def request_kill(
             run_id=caller.run_id,
             numbers=numbers,
         )
+    failpoint("kill.accepted")
+    return job

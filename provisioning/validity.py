@@ -7,6 +7,7 @@ SECOND = 1000
 
 def expiry(lifetime: Lifetime, touched_at: int, created_at: int) -> int | None:
     """Return when a credential touched at ``touched_at`` ends; None is never."""
+    created_at -= created_at % SECOND
     ends = [
         start + seconds * SECOND
         for start, seconds in ((touched_at, lifetime.seconds), (created_at, lifetime.maximum))

@@ -4,11 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-#: Seconds a picture serves; a server is asked this often at most under steady load.
+#: Seconds a picture serves.
 PICTURE_SECONDS = 1.0
-#: Pictures that may be taken beyond that after a quiet time, so that a lone reader is
-#: never told an old "not in use".
-SPARE_PICTURES = 20
 
 #: Databases (or None) of the open sessions, by user name.
 Picture = Mapping[str, frozenset[str | None]]
@@ -17,47 +14,46 @@ Picture = Mapping[str, frozenset[str | None]]
 class SessionPicture:
     """The sessions of one server, by user name, at most a second old.
 
-    A picture that shows the user connected is believed for its second. One that does not is
-    taken anew while spare pictures last, because a connection may have come since.
+    ``take`` asks the server for a picture, and ``count`` for the number of connections it ever
+    accepted. A picture that shows the user connected is believed for its second. One that does
+    not is believed while that number stands still: nobody can have come since. So the answer
+    "not in use" is never older than the question, and a server that nobody connects to is asked
+    for its sessions once a second at most.
     """
 
-    def __init__(self, take: Callable[[], Picture]) -> None:
+    def __init__(self, take: Callable[[], Picture], count: Callable[[], int]) -> None:
         self._take = take
+        self._count = count
         self._lock = threading.Lock()
         self._picture: Picture = {}
+        self._connections = -1
         self._started = float("-inf")
-        self._spare = float(SPARE_PICTURES)
-        self._counted = time.monotonic()
 
     def databases_of(self, user: str, database: str | None = None) -> frozenset[str | None]:
         """Return the current databases of the user's sessions; empty when none is open.
 
-        With ``database``, the picture is believed only if a session is in that database.
+        With ``database``, the picture is believed only if a session is in that database, or
+        none is open at all: an open one may have moved.
         """
         asked = time.monotonic()
         with self._lock:
             found = self._picture.get(user, frozenset())
-            shown = bool(found) if database is None else database in found
-            if not self._serves(asked, shown):
+            if self._started < asked and not self._serves(found, database):
                 self._renew()
                 found = self._picture.get(user, frozenset())
             return found
 
-    def _serves(self, asked: float, shown: bool) -> bool:
-        if self._started >= asked:
-            return True
-        fresh = time.monotonic() - self._started < PICTURE_SECONDS
-        return fresh and (shown or not self._has_spare())
-
-    def _has_spare(self) -> bool:
-        now = time.monotonic()
-        self._spare = min(SPARE_PICTURES, self._spare + (now - self._counted) / PICTURE_SECONDS)
-        self._counted = now
-        return self._spare >= 1
+    def _serves(self, found: frozenset[str | None], database: str | None) -> bool:
+        """Return whether the picture, taken before the question, still answers it."""
+        if time.monotonic() - self._started >= PICTURE_SECONDS:
+            return False
+        if found:
+            return database is None or database in found
+        return self._count() == self._connections
 
     def _renew(self) -> None:
-        self._has_spare()
-        self._spare = max(0.0, self._spare - 1)
         started = time.monotonic()
+        # Counted first: who comes between the two is seen by the next comparison.
+        self._connections = self._count()
         self._picture = self._take()
         self._started = started

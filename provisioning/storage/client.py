@@ -1,14 +1,21 @@
 """A thin client of the Storage API: tokens and tickets."""
 
+import json
+import time
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from provisioning import errors
+from provisioning.identifiers import read_id
 from provisioning.vault import Secret
 
 #: Text shown when a refusal of the Storage API carries none of its own.
 NO_REASON = "The Storage API refused the token."
+
+#: Bytes; a project with thousands of features stays far below.
+LARGEST_ANSWER = 1024 * 1024
 
 
 class StorageClient:
@@ -29,34 +36,45 @@ class StorageClient:
     def create_ticket(self, token: Secret, run_id: str) -> int:
         """Return a new number of ``POST tickets`` (contract 9.2)."""
         answer = self._call("POST", "tickets", token, {"X-KBC-RunId": run_id} if run_id else {})
-        try:
-            return int(answer["id"])
-        except (KeyError, TypeError, ValueError):
-            raise errors.TokenServiceUnavailable from None
+        number = read_id(str(answer.get("id")))
+        if number is None:
+            raise errors.TokenServiceUnavailable
+        return number
 
     def _call(
         self, method: str, path: str, token: Secret, headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
+        end = time.monotonic() + self._timeout
         try:
-            answer = self._session.request(
+            with self._session.request(
                 method,
                 f"{self._root}/{path}",
                 headers={"X-StorageApi-Token": token.reveal().encode("latin-1"), **(headers or {})},
                 timeout=self._timeout,
                 allow_redirects=False,
-            )
-        except requests.RequestException:
+                stream=True,
+            ) as answer:
+                return _interpret(answer.status_code, _read_object(answer, end))
+        except (requests.RequestException, HTTPError):
             raise errors.TokenServiceUnavailable from None
-        return _interpret(answer.status_code, _read_object(answer))
 
 
-def _read_object(answer: requests.Response) -> dict[str, Any]:
-    """Return the answer's JSON object; an empty one for anything else, which has no keys."""
+def _read_object(answer: requests.Response, end: float) -> dict[str, Any]:
+    """Return the answer's JSON object; an empty one for anything else, which has no keys.
+
+    Raises ``TokenServiceUnavailable`` when the body is not there by the monotonic time
+    ``end``: the library's own time-out starts anew with every byte.
+    """
+    body = b""
+    while part := answer.raw.read1(LARGEST_ANSWER, decode_content=True):
+        body += part
+        if time.monotonic() > end or len(body) > LARGEST_ANSWER:
+            raise errors.TokenServiceUnavailable
     try:
-        body = answer.json()
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return body if isinstance(body, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _interpret(status: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The service as it is deployed: the Procfile's processes, as children of the test."""
 
-import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +8,7 @@ from pathlib import Path
 from devstack.mariadb import MariaDB
 from devstack.ports import HeldPort
 from devstack.processes import Process, dying_with_parent, wait_until
+from devstack.procfile import procfile_commands, service_environment
 from devstack.valkey import Valkey
 from provisioning import config
 from provisioning.bootstrap import prepare_state
@@ -20,12 +19,6 @@ from tests.support.client import Client
 
 TREE = Path(__file__).parents[2]
 START_SECONDS = 30
-
-
-def procfile_commands() -> dict[str, str]:
-    """Return the Procfile's shell commands by process name."""
-    lines = (TREE / "Procfile").read_text().splitlines()
-    return {name: command.strip() for name, _, command in (line.partition(":") for line in lines)}
 
 
 class Service:
@@ -143,15 +136,7 @@ class Service:
     def _run(self, process: Process, kind: str, extra: dict[str, str]) -> None:
         # The shell that expands the variables becomes the process, so signals reach it.
         command = ["sh", "-c", f"exec {procfile_commands()[kind]}"]
-        binaries = Path(sys.executable).parent
-        environment = {
-            **os.environ,
-            **self.environment,
-            **extra,
-            "PATH": f"{binaries}:{os.environ['PATH']}",
-            "PYTHONPATH": str(TREE),
-            "PYTHONUNBUFFERED": "1",
-        }
+        environment = service_environment({**self.environment, **extra, "PYTHONPATH": str(TREE)})
         process.start(dying_with_parent(command), environment=environment, directory=TREE)
 
     @staticmethod

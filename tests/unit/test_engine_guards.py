@@ -48,32 +48,62 @@ def test_a_trial_after_the_pause_closes_the_circuit(monkeypatch: pytest.MonkeyPa
         pass
 
 
-class Counter:
+class Server:
     """A server whose sessions a test sets, and that counts how often it is asked."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self.picture: Picture = {}
+        self.connections = 7
+        self.sessions: Picture = {}
 
-    def __call__(self) -> Picture:
+    def take(self) -> Picture:
         self.asked += 1
-        return self.picture
+        return self.sessions
+
+    def connect(self, user: str, database: str | None) -> None:
+        self.connections += 1
+        self.sessions = {user: frozenset({database})}
+
+    def picture(self) -> SessionPicture:
+        return SessionPicture(self.take, lambda: self.connections)
 
 
-def test_a_lone_reader_always_sees_a_new_connection() -> None:
-    server = Counter()
-    picture = SessionPicture(server)
-    assert not picture.databases_of("ada")
-    server.picture = {"ada": frozenset({"db"})}
+def test_a_new_connection_is_seen_at_once_whatever_was_read_before() -> None:
+    server = Server()
+    picture = server.picture()
+    for _ in range(100):
+        assert not picture.databases_of("ada")
+    server.connect("ada", "db")
     assert picture.databases_of("ada") == {"db"}
 
 
-def test_steady_reading_asks_the_server_once_a_second() -> None:
-    server = Counter()
-    picture = SessionPicture(server)
+def test_a_session_may_have_moved_to_the_database_asked_for() -> None:
+    server = Server()
+    picture = server.picture()
+    server.connect("ada", "first")
+    assert picture.databases_of("ada", "second") == {"first"}
+    server.sessions = {"ada": frozenset({"second"})}
+    assert picture.databases_of("ada", "second") == {"second"}
+
+
+def test_while_nobody_connects_the_server_is_asked_once_a_second() -> None:
+    server = Server()
+    server.connect("ada", "db")
+    picture = server.picture()
     for _ in range(500):
         picture.databases_of("ada")
-    assert server.asked <= sessions.SPARE_PICTURES + 1
+        picture.databases_of("bob")
+    assert server.asked == 1
+
+
+def test_an_old_picture_shows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    server.connect("ada", "db")
+    picture = server.picture()
+    assert picture.databases_of("ada")
+    server.sessions = {}
+    monkeypatch.setattr(sessions, "PICTURE_SECONDS", 0.0)
+    assert not picture.databases_of("ada")
 
 
 def test_readers_at_one_moment_share_a_picture() -> None:
@@ -86,7 +116,7 @@ def test_readers_at_one_moment_share_a_picture() -> None:
         go.wait(5)
         return {"ada": frozenset({None})}
 
-    picture = SessionPicture(take)
+    picture = SessionPicture(take, lambda: 7)
     threads = [threading.Thread(target=picture.databases_of, args=("ada",)) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -94,5 +124,4 @@ def test_readers_at_one_moment_share_a_picture() -> None:
     go.set()
     for thread in threads:
         thread.join()
-    # All twenty asked before the picture showed the user, or believed it after.
     assert len(asked) == 1

@@ -17,7 +17,6 @@ from provisioning.models import Base
 from provisioning.vault import Secret
 from tests.support.servers import mysql_state_url, postgres_state_url
 
-
 _numbers = count(1)
 
 

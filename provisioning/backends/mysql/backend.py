@@ -37,6 +37,7 @@ from provisioning.naming import (
     DATABASE_NAME_LIMIT,
     USER_NAME_LIMIT,
     build_name,
+    escaped_width,
     granted_database,
     person_name_part,
     quote_mysql_name,
@@ -91,7 +92,15 @@ class MySQLBackend:
     def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
         kind = {"sandbox": "sand", "transformations": "tran"}[type_]
         number = str(credentials_id)
-        database = build_name(prefix, kind, owner.project_id, number, limit=DATABASE_NAME_LIMIT)
+        # The server limits the grant's escaped form to the same 64 characters.
+        database = build_name(
+            prefix,
+            kind,
+            owner.project_id,
+            number,
+            limit=DATABASE_NAME_LIMIT,
+            width=escaped_width,
+        )
         if self.shares_login(type_):
             person = person_name_part(owner.person_id, owner.token_id)
             user = build_name(prefix, "user", person, limit=USER_NAME_LIMIT)

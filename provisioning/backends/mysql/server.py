@@ -109,7 +109,7 @@ class Server:
             reset_on_return=None,
             use_lifo=True,
         )
-        self.sessions = SessionPicture(self._take_picture)
+        self.sessions = SessionPicture(self._take_picture, self._count_connections)
         #: Read on each new connection; the family decides a few catalog queries.
         self.is_mariadb = True
         self.grant_wildcards = True
@@ -185,6 +185,11 @@ class Server:
         """The catalog of sessions: MariaDB has performance_schema off, MySQL 8 wants it."""
         schema = "information_schema" if self.is_mariadb else "performance_schema"
         return f"{schema}.processlist"
+
+    def _count_connections(self) -> int:
+        with self.statements() as run:
+            ((_, number),) = run("SHOW GLOBAL STATUS LIKE 'Connections'")
+        return int(number)
 
     def _take_picture(self) -> Picture:
         with self.statements() as run:
