@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, current_app, g, request
@@ -54,8 +55,14 @@ def _check_envelope() -> tuple[str, int] | None:
 
 
 def run_id() -> str:
-    """Return the request's run id; blank counts as absent (contract 2.5)."""
-    return str(request.headers.get("X-KBC-RunId", "")).strip()
+    """Return the request's run id; blank counts as absent (contract 2.5).
+
+    WSGI hands bytes over as Latin-1; callers that write other letters mean UTF-8.
+    """
+    text = request.headers.get("X-KBC-RunId", "")
+    with suppress(UnicodeError):
+        text = text.encode("latin-1").decode()
+    return text.strip()
 
 
 def leading_run_id() -> int:

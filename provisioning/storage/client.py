@@ -35,14 +35,16 @@ class StorageClient:
 
     def create_ticket(self, token: Secret, run_id: str) -> int:
         """Return a new number of ``POST tickets`` (contract 9.2)."""
-        answer = self._call("POST", "tickets", token, {"X-KBC-RunId": run_id} if run_id else {})
+        answer = self._call(
+            "POST", "tickets", token, {"X-KBC-RunId": run_id.encode()} if run_id else {}
+        )
         number = read_id(str(answer.get("id")))
         if number is None:
             raise errors.TokenServiceUnavailable
         return number
 
     def _call(
-        self, method: str, path: str, token: Secret, headers: dict[str, str] | None = None
+        self, method: str, path: str, token: Secret, headers: dict[str, bytes] | None = None
     ) -> dict[str, Any]:
         end = time.monotonic() + self._timeout
         try:

@@ -42,8 +42,8 @@ def test_programs_of_the_procfile_are_installed() -> None:
 
 
 def test_options_of_the_web_line_exist() -> None:
-    granian = [sys.executable, "-m", "granian", "--help"]
-    known = subprocess.run(granian, capture_output=True, text=True, check=True).stdout
+    gunicorn = [sys.executable, "-m", "gunicorn", "--help"]
+    known = subprocess.run(gunicorn, capture_output=True, text=True, check=True).stdout
     for option in re.findall(r"--[a-z0-9-]+", procfile_commands()["web"]):
         assert option in known
 

@@ -100,7 +100,7 @@ def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
         create, look, drop = first.curl_lines()
         created = paste(create)
         assert paste(look)["credentials"] == created["credentials"]
-        web = next(pid for pid in descendants(first.child.pid) if "granian" in command_of(pid))
+        web = next(pid for pid in descendants(first.child.pid) if "gunicorn" in command_of(pid))
         os.kill(web, signal.SIGKILL)
         wait_until(lambda: "starting it again" in first.text, timeout=10, what="a restart")
         wait_until(lambda: answers(look), timeout=20, what="the restarted front")
