@@ -96,6 +96,8 @@ def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any
         "status": "ok",
         "touch": view.touched_at // 1000,
         **extra,
+        # Workspaces have a number of their own, printed in both places (contract 6.1.5).
+        **{key: view.details[key] for key in ("workspaceId",) if key in view.details},
         "credentials": {"id": str(view.id), **view.details},
         "expiration": format_time(view.expires_at),
         "canExtend": view.can_extend,

@@ -45,6 +45,18 @@ class Postgres(Server):
         """The URL of another database on this server."""
         return f"postgresql+psycopg2://{self._login}/{database}"
 
+    def ensure_database(self, database: str) -> None:
+        """Make the database if it is not there."""
+        connection = psycopg2.connect(self.url.replace("+psycopg2", ""))
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+                if not cursor.fetchall():
+                    cursor.execute(f'CREATE DATABASE "{database}"')
+        finally:
+            connection.close()
+
     def _initialise(self) -> None:
         """Fill a directory beside the final one and rename it, so a half-made one is not used."""
         fresh = self.directory / "data.new"

@@ -14,6 +14,7 @@ from honcho.printer import Printer
 from devstack import packages
 from devstack.mariadb import MariaDB
 from devstack.ports import HOST, HeldPort
+from devstack.postgres import Postgres
 from devstack.processes import StartFailed, wait_until
 from devstack.procfile import TREE, ServiceProcess, procfile_commands, service_environment
 from devstack.server import Server, write_private
@@ -25,6 +26,8 @@ PAUSE_BEFORE_RESTART_SECONDS = 1
 #: A process that ends this often within the window is broken, and starting it again hides it.
 RESTARTS_ALLOWED = 4
 RESTART_WINDOW_SECONDS = 60
+#: The database that workspaces are made in.
+WAREHOUSE = "warehouse"
 NOT_IN_THIS_VERSION = "not part of this version"
 
 
@@ -50,6 +53,7 @@ class Stack:
         self.wanted_port = port
         self.token = ""
         self.mariadb = MariaDB(self.directory / "mariadb")
+        self.postgres = Postgres(self.directory / "postgres")
         self.valkey = Valkey(self.directory / "valkey")
         self.processes: list[ServiceProcess] = []
         self._printer = Printer(width=max(map(len, procfile_commands())))
@@ -77,10 +81,13 @@ class Stack:
         """Start all parts and return once the service says that it is ready."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.directory / "logs").mkdir(exist_ok=True)
-        self._absences = packages.provide(packages.MARIADB)
+        self._absences = packages.provide(packages.MARIADB, packages.POSTGRES)
         self._start_server(self.valkey)
         if "mariadb" not in self._absences:
             self._start_server(self.mariadb)
+        if "postgres" not in self._absences:
+            self._start_server(self.postgres)
+            self.postgres.ensure_database(WAREHOUSE)
         self._held = _hold_wanted_or_any(self.wanted_port)
         environment = service_environment(self._settings())
         self._prepare_state(environment)
@@ -110,7 +117,8 @@ class Stack:
         yield Part("state", True, str(self.state_file), "SQLite")
         yield Part("broker", True, f"{self.valkey.host}:{self.valkey.port}", "Valkey, private")
         yield self._mysql_part()
-        for name in ("redshift-workspace", "snowflake", "docker"):
+        yield from self._workspace_parts()
+        for name in ("snowflake", "docker"):
             yield Part(name, False, "", NOT_IN_THIS_VERSION)
 
     @property
@@ -123,6 +131,28 @@ class Stack:
         if absence is not None:
             return Part("mysql", False, "", f"{absence.reason}; to get it: {absence.command}")
         return Part("mysql", True, f"{self.mariadb.host}:{self.mariadb.port}", "MariaDB, private")
+
+    def _workspace_parts(self) -> Iterator[Part]:
+        """PostgreSQL serves under its own name and in the place of Redshift."""
+        absence = self._absences.get("postgres")
+        for name, note in (
+            ("redshift-workspace", "PostgreSQL in the place of Redshift, private"),
+            ("postgresql", "the same PostgreSQL"),
+        ):
+            if absence is None:
+                yield Part(name, True, f"{self.postgres.host}:{self.postgres.port}", note)
+            else:
+                why = f"{absence.reason}; to get it: {absence.command}"
+                yield Part(name, False, "", why)
+
+    def _workspace_settings(self) -> dict[str, str]:
+        if self.postgres not in self._started_servers:
+            return {"POSTGRESQL_URL": "", "REDSHIFT_WORKSPACE_URL": ""}
+        login = self.postgres.database_url(WAREHOUSE).partition("://")[2]
+        return {
+            "POSTGRESQL_URL": f"postgresql://{login}",
+            "REDSHIFT_WORKSPACE_URL": f"redshift-workspace://{login}",
+        }
 
     def _port_note(self) -> str:
         if self.port == self.wanted_port:
@@ -140,7 +170,7 @@ class Stack:
             "BROKER_URL": self.valkey.url,
             "ENCRYPTION_KEYS": self._kept("encryption-key", lambda: Fernet.generate_key().decode()),
             "MYSQL_URL": self.mariadb.url if self.mysql_is_on else "",
-            "MYSQL_PUBLIC_HOST": "",
+            **self._workspace_settings(),
             "SERVERS_FILE": "",
             "BEAT_SCHEDULE": str(self.directory / "beat-schedule"),
             "HOST": self.host,

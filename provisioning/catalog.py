@@ -1,7 +1,7 @@
 """Which backends and types exist (contract section 4). The table holds for backends without
 a server too: those are known, and answer 404 on reads and 503 on creation (contract 5.6)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provisioning import errors
 
@@ -20,6 +20,8 @@ class BackendRules:
     asynchronous: bool
     #: Seconds a credential lives from its touch, by type; ``None`` lives until dropped.
     lifetimes: dict[str, int | None]
+    #: Longest statement in seconds, by type, where the contract sets one.
+    statement_seconds: dict[str, int] = field(default_factory=dict)
     #: The key of the project's flags that refuses the backend when present and false.
     project_flag: str | None = None
     #: A project feature that allows the backend although the flag refuses it.
@@ -52,6 +54,12 @@ BACKENDS: dict[str, BackendRules] = {
             default_type="transformations",
             asynchronous=False,
             lifetimes=WORKSPACE_LIFETIMES,
+            statement_seconds={
+                "transformations": 900,
+                "sandbox": 900,
+                "writer": 60,
+                "luckyguess": 900,
+            },
             project_flag="hasSnowflake",
         ),
         BackendRules(
@@ -61,6 +69,14 @@ BACKENDS: dict[str, BackendRules] = {
             asynchronous=False,
             lifetimes=WORKSPACE_LIFETIMES,
             project_flag="hasRedshift",
+        ),
+        # Not in the published description: PostgreSQL in the place of Redshift.
+        BackendRules(
+            name="postgresql",
+            types=WORKSPACE_TYPES,
+            default_type="transformations",
+            asynchronous=False,
+            lifetimes=WORKSPACE_LIFETIMES,
         ),
         BackendRules(
             name="docker",

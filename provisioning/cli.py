@@ -38,8 +38,10 @@ def show_config(reference: bool) -> None:
         value = config[key.name]
         shown = "********" if key.secret and _is_set(value) else value
         click.echo(f"{key.name}={'' if shown is None or not _is_set(shown) else shown}")
-    for server in config.mysql_servers:
-        click.echo(f"# mysql server {server.name}: {server.user}@{server.host}:{server.port}")
+    for backend, servers in config.servers.items():
+        for server in servers:
+            address = f"{server.user}@{server.host}:{server.port}"
+            click.echo(f"# {backend} server {server.name}: {address}")
 
 
 def _is_set(value: Any) -> bool:

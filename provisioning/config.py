@@ -6,21 +6,17 @@ reference are all made from it.
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from provisioning.catalog import BACKENDS
+from provisioning.catalog import BACKENDS, BackendRules
 from provisioning.errors import ConfigurationError
+from provisioning.servers import KINDS, read_servers, url_key
 from provisioning.vault import Secret
 
 _DURATION = re.compile(r"([0-9]+)([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-#: Backends this version can make credentials on; the others are known but have no server.
-CONFIGURABLE_BACKENDS = ("mysql",)
 
 
 @dataclass(frozen=True)
@@ -101,57 +97,65 @@ def lifetime_key(backend: str, type_: str, *, maximum: bool = False) -> str:
     return name + ("_MAX_LIFETIME" if maximum else "_LIFETIME")
 
 
-def _backend_keys() -> list[Key]:
-    keys = []
-    for backend in CONFIGURABLE_BACKENDS:
-        rules = BACKENDS[backend]
-        keys.append(
-            Key(
-                f"{backend.upper()}_REQUIRED_FEATURE",
-                _text,
-                "",
-                f"A project feature without which {backend} is refused on creation (403).",
-            )
-        )
-        for type_ in rules.types:
-            seconds = rules.lifetimes[type_]
-            default = "none" if seconds is None else f"{seconds // 86_400}d"
-            keys.append(
-                Key(
-                    lifetime_key(backend, type_),
-                    _lifetime,
-                    default,
-                    f"How long a {backend} {type_} credential lives from its touch; "
-                    "`none` is for ever.",
-                )
-            )
-            keys.append(
-                Key(
-                    lifetime_key(backend, type_, maximum=True),
-                    _lifetime,
-                    "none",
-                    f"Hard maximum of a {backend} {type_} credential, counted from its creation; "
-                    "extends end there.",
-                )
-            )
-            keys.append(
-                Key(
-                    f"MYSQL_{type_.upper()}_CONNECTIONS",
-                    _whole(0),
-                    "0",
-                    f"Simultaneous connections of one {type_} login; 0 leaves the server's limit.",
-                )
-            )
-            keys.append(
-                Key(
-                    f"MYSQL_{type_.upper()}_STATEMENT_SECONDS",
-                    _whole(0),
-                    "0",
-                    f"Longest statement of a {type_} login, enforced by MariaDB; 0 is no limit. "
-                    "MySQL has no such limit per account.",
-                )
-            )
+def limit_key(backend: str, type_: str, limit: str) -> str:
+    """Return the variable of a limit, such as ``MYSQL_SANDBOX_CONNECTIONS``."""
+    return f"{backend}_{type_}_{limit}".upper().replace("-", "_")
+
+
+def _backend_keys(backend: str) -> list[Key]:
+    rules = BACKENDS[backend]
+    prefix = backend.upper().replace("-", "_")
+    keys = [
+        Key(
+            url_key(backend),
+            _secret,
+            "",
+            f"Admin login of one {backend} server, `{backend}://user:password@host:port`; "
+            "options follow as in the servers file, such as `?public_host=db.example.com`.",
+            secret=True,
+        ),
+        Key(
+            f"{prefix}_REQUIRED_FEATURE",
+            _text,
+            "",
+            f"A project feature without which {backend} is refused on creation (403).",
+        ),
+    ]
+    for type_ in rules.types:
+        keys += _type_keys(rules, type_)
     return keys
+
+
+def _type_keys(rules: BackendRules, type_: str) -> list[Key]:
+    backend, seconds = rules.name, rules.lifetimes[type_]
+    return [
+        Key(
+            lifetime_key(backend, type_),
+            _lifetime,
+            "none" if seconds is None else f"{seconds // 86_400}d",
+            f"How long a {backend} {type_} credential lives from its touch; `none` is for ever.",
+        ),
+        Key(
+            lifetime_key(backend, type_, maximum=True),
+            _lifetime,
+            "none",
+            f"Hard maximum of a {backend} {type_} credential, counted from its creation; "
+            "extends end there.",
+        ),
+        Key(
+            limit_key(backend, type_, "connections"),
+            _whole(0),
+            "0",
+            f"Simultaneous connections of one {backend} {type_} login; 0 is the server's limit.",
+        ),
+        Key(
+            limit_key(backend, type_, "statement_seconds"),
+            _whole(0),
+            str(rules.statement_seconds.get(type_, 0)),
+            f"Longest statement of a {backend} {type_} login, enforced by the server; 0 is no "
+            "limit. MySQL (not MariaDB) has no such limit per account.",
+        ),
+    ]
 
 
 KEYS: tuple[Key, ...] = (
@@ -199,47 +203,18 @@ KEYS: tuple[Key, ...] = (
     Key("CLAIM_SECONDS", _seconds, "10s", "After this silence another process takes work over."),
     Key("SWEEP_SECONDS", _seconds, "3s", "Pause between two recovery and expiry sweeps."),
     Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried again."),
-    Key("SERVERS_FILE", _text, "", "TOML file with `[[mysql]]` tables, for several servers."),
     Key(
-        "MYSQL_URL",
-        _secret,
+        "SERVERS_FILE",
+        _text,
         "",
-        "Admin login of one MySQL or MariaDB server, `mysql://user:password@host:port`.",
-        secret=True,
+        "TOML file with a table such as `[[mysql]]` for each server, for several servers.",
     ),
-    Key("MYSQL_PUBLIC_HOST", _text, "", "Host that callers connect to, where it differs."),
-    Key("MYSQL_PUBLIC_PORT", _whole(0), "0", "Port that callers connect to; 0: the same."),
-    Key("MYSQL_TLS_CA", _text, "", "CA file; turns TLS with verification on for that server."),
-    Key("MYSQL_REQUIRE_TLS", _switch, "off", "Logins may connect through TLS only."),
     Key("ENGINE_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for one statement."),
     Key("ENGINE_CONNECTIONS", _whole(1), "4", "Admin connections per server and process."),
     Key("LOG_FORMAT", _choice("console", "json"), "console", "Form of the log lines."),
     Key("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "Least level to log."),
-    *_backend_keys(),
+    *(key for backend in KINDS for key in _backend_keys(backend)),
 )
-
-
-@dataclass(frozen=True)
-class MySQLServer:
-    """One MySQL or MariaDB server and the admin login the service uses on it."""
-
-    name: str
-    host: str
-    port: int
-    user: str
-    password: Secret
-    public_host: str
-    public_port: int
-    #: Types that may be placed here.
-    types: tuple[str, ...] = BACKENDS["mysql"].types
-    #: False drains the server: what is there stays, nothing new comes.
-    takes_new: bool = True
-    #: Live credentials at most; ``None`` is no limit.
-    max_credentials: int | None = None
-    #: CA file; when set, admin connections use TLS and verify the server.
-    tls_ca: str = ""
-    #: Logins are made with REQUIRE SSL.
-    require_tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -263,7 +238,8 @@ class Config:
     """The parsed configuration. ``values`` holds every key of ``KEYS`` by name."""
 
     values: Mapping[str, Any]
-    mysql_servers: tuple[MySQLServer, ...] = field(default=())
+    #: The configured servers by backend.
+    servers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -274,17 +250,22 @@ class Config:
             maximum=self.values[lifetime_key(backend, type_, maximum=True)],
         )
 
-    def mysql_limits(self, type_: str) -> Limits:
-        return Limits(
-            connections=self.values[f"MYSQL_{type_.upper()}_CONNECTIONS"],
-            statement_seconds=self.values[f"MYSQL_{type_.upper()}_STATEMENT_SECONDS"],
-        )
+    def limits(self, backend: str) -> dict[str, Limits]:
+        """Return the limits of the backend's logins, by type."""
+        return {
+            type_: Limits(
+                connections=self.values[limit_key(backend, type_, "connections")],
+                statement_seconds=self.values[limit_key(backend, type_, "statement_seconds")],
+            )
+            for type_ in BACKENDS[backend].types
+        }
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration; raise ``ConfigurationError`` naming the key that is wrong."""
     values = {key.name: _value(key, environment) for key in KEYS}
-    return Config(values=values, mysql_servers=_mysql_servers(values))
+    urls = {backend: values[url_key(backend)] for backend in KINDS}
+    return Config(values=values, servers=read_servers(urls, values["SERVERS_FILE"]))
 
 
 def reference() -> str:
@@ -319,93 +300,3 @@ def _value(key: Key, environment: Mapping[str, str]) -> Any:
     except ValueError as problem:
         shown = "" if key.secret else f" (got '{text}')"
         raise ConfigurationError(f"{key.name}: {problem}{shown}") from None
-
-
-def _mysql_servers(values: Mapping[str, Any]) -> tuple[MySQLServer, ...]:
-    servers = []
-    if values["MYSQL_URL"].reveal():
-        servers.append(_server_from_url(values))
-    if values["SERVERS_FILE"]:
-        servers.extend(_servers_from_file(Path(values["SERVERS_FILE"])))
-    names = [server.name for server in servers]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigurationError(f"SERVERS_FILE: two mysql servers are named '{name}'")
-    return tuple(servers)
-
-
-def _server_from_url(values: Mapping[str, Any]) -> MySQLServer:
-    try:
-        url = urlsplit(values["MYSQL_URL"].reveal())
-        port = url.port or 3306
-    except ValueError:
-        raise ConfigurationError("MYSQL_URL: not an address") from None
-    if url.scheme != "mysql" or not url.hostname or not url.username:
-        raise ConfigurationError("MYSQL_URL: write mysql://user:password@host:port")
-    return MySQLServer(
-        name="default",
-        host=url.hostname,
-        port=port,
-        user=unquote(url.username),
-        password=Secret(unquote(url.password or "")),
-        public_host=values["MYSQL_PUBLIC_HOST"] or url.hostname,
-        public_port=values["MYSQL_PUBLIC_PORT"] or port,
-        tls_ca=values["MYSQL_TLS_CA"],
-        require_tls=values["MYSQL_REQUIRE_TLS"],
-    )
-
-
-#: What a ``[[mysql]]`` table may hold: the Python type of each key.
-_SERVER_KEYS: dict[str, type] = {
-    "name": str,
-    "host": str,
-    "port": int,
-    "user": str,
-    "password": str,
-    "public_host": str,
-    "public_port": int,
-    "types": list,
-    "takes_new": bool,
-    "max_credentials": int,
-    "tls_ca": str,
-    "require_tls": bool,
-}
-
-
-def _servers_from_file(path: Path) -> list[MySQLServer]:
-    try:
-        tables = tomllib.loads(path.read_text()).get("mysql", [])
-    except (OSError, tomllib.TOMLDecodeError) as problem:
-        raise ConfigurationError(f"SERVERS_FILE: {problem}") from None
-    return [_server_from_table(position, table) for position, table in enumerate(tables)]
-
-
-def _server_from_table(position: int, table: Mapping[str, Any]) -> MySQLServer:
-    where = f"SERVERS_FILE: mysql[{position}]"
-    for key, value in table.items():
-        if key not in _SERVER_KEYS:
-            raise ConfigurationError(f"{where}.{key} is not known")
-        if not isinstance(value, _SERVER_KEYS[key]):
-            raise ConfigurationError(f"{where}.{key} must be a {_SERVER_KEYS[key].__name__}")
-    for key in ("name", "host", "user", "password"):
-        if key not in table:
-            raise ConfigurationError(f"{where}.{key} is missing")
-    types = tuple(table.get("types", BACKENDS["mysql"].types))
-    for type_ in types:
-        if type_ not in BACKENDS["mysql"].types:
-            raise ConfigurationError(f"{where}.types: '{type_}' is not a type of mysql")
-    port = table.get("port", 3306)
-    return MySQLServer(
-        name=table["name"],
-        host=table["host"],
-        port=port,
-        user=table["user"],
-        password=Secret(table["password"]),
-        public_host=table.get("public_host", table["host"]),
-        public_port=table.get("public_port", port),
-        types=types,
-        takes_new=table.get("takes_new", True),
-        max_credentials=table.get("max_credentials"),
-        tls_ca=table.get("tls_ca", ""),
-        require_tls=table.get("require_tls", False),
-    )

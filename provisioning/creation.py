@@ -36,7 +36,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
 def require_enabled(config: Config, rules: BackendRules, principal: Principal) -> None:
     """Raise ``BackendDisabled`` unless the project may use the backend (contract 5.5)."""
     refused = errors.BackendDisabled(rules.name, principal.project_id)
-    feature = config.values.get(f"{rules.name.upper()}_REQUIRED_FEATURE")
+    feature = config.values.get(rules.name.upper().replace("-", "_") + "_REQUIRED_FEATURE")
     if feature and feature not in principal.features:
         raise refused
     if not config["PROJECT_FLAGS_CHECK"] or rules.project_flag is None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from provisioning.backends.base import Backend
-from provisioning.backends.mysql import MySQLBackend
 from provisioning.claims import Keeper
 from provisioning.config import Config
 from provisioning.database import Database, NumberBlocks
@@ -58,12 +57,19 @@ def _build_storage(config: Config) -> "StorageClient | None":
 
 
 def _build_backends(config: Config) -> dict[str, Backend]:
-    backends: dict[str, Backend] = {}
-    if config.mysql_servers:
-        backends["mysql"] = MySQLBackend(
-            config.mysql_servers,
-            {type_: config.mysql_limits(type_) for type_ in ("transformations", "sandbox")},
-            config["ENGINE_TIMEOUT_SECONDS"],
-            config["ENGINE_CONNECTIONS"],
-        )
-    return backends
+    """Return the backends that have a server. A driver is imported only where it is used."""
+    return {
+        name: _build_backend(name, config) for name, servers in config.servers.items() if servers
+    }
+
+
+def _build_backend(name: str, config: Config) -> Backend:
+    servers, limits = config.servers[name], config.limits(name)
+    timeout, connections = config["ENGINE_TIMEOUT_SECONDS"], config["ENGINE_CONNECTIONS"]
+    if name == "mysql":
+        from provisioning.backends.mysql import MySQLBackend
+
+        return MySQLBackend(servers, limits, timeout, connections)
+    from provisioning.backends.redshift import RedshiftBackend
+
+    return RedshiftBackend(name, servers, limits, timeout, connections)

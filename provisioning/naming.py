@@ -48,6 +48,11 @@ def person_name_part(person_id: str | None, token_id: str) -> str:
     return f"{person_id}_{hashlib.sha256(person_id.encode()).hexdigest()[:8]}"
 
 
+def quote_sql_name(name: str) -> str:
+    """Return ``name`` as an identifier of standard SQL, in double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def quote_mysql_name(name: str) -> str:
     """Return ``name`` as a MySQL identifier in backticks."""
     return "`" + name.replace("`", "``") + "`"

@@ -40,7 +40,7 @@ FIRST_DELAY, LONGEST_DELAY = 1_000, 60_000
 
 def spec_of(row: Credentials) -> Spec:
     """Return what a backend needs to know of a row."""
-    return Spec(row.id, row.type, row.server, row.user_name, row.object_name)
+    return Spec(row.id, row.type, row.server, row.user_name, row.object_name, row.expires_at)
 
 
 def backend_of(installation: Installation, row: Credentials) -> Backend:

@@ -3,7 +3,7 @@
 `creation` has the one that may not exist yet.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -164,13 +164,14 @@ def extend(
     Raises ``CredentialsNotFound`` and ``CannotExtend``. It asks the server only whether the
     credential has vanished, and works while the server is down.
     """
-    row, _ = _find_owned(installation, caller, backend, credentials_id)
+    row, now = _find_owned(installation, caller, backend, credentials_id)
     try:
         if not exists(installation, row):
             raise errors.CredentialsNotFound
     except errors.BackendUnavailable:
         log.info("extended_unseen", credentials=row.id)
     lifetime = installation.config.lifetime(backend, row.type)
+    _prolong(installation, row, expiry(lifetime, next_touch(now, row.touched_at), row.created_at))
     with installation.database.write() as session:
         # The lock decides between an extend and an expiry at the same moment.
         query = select(Credentials).where(_owned(caller, backend, row.id) & visible())
@@ -185,6 +186,14 @@ def extend(
     failpoint("extend.committed")
     log.info("credentials_extended", credentials=locked.id, touch=locked.touched_at // 1000)
     return Extension(locked.id, locked.touched_at, locked.expires_at)
+
+
+def _prolong(installation: Installation, row: Credentials, expires_at: int | None) -> None:
+    """Tell the server first: an extend that it refuses has not happened."""
+    try:
+        backend_of(installation, row).prolong(replace(spec_of(row), expires_at=expires_at))
+    except EngineError:
+        raise errors.BackendUnavailable(row.backend) from None
 
 
 def request_drop(

@@ -41,7 +41,10 @@ class Spec:
     type: str
     server: str
     user_name: str
+    #: The database, schema or container.
     object_name: str
+    #: Milliseconds since 1970; None is never, or not decided yet.
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,9 @@ class Backend(Protocol):
 
     def in_use(self, spec: Spec) -> bool:
         """Return whether a session of the credential is open (contract 6.2.1)."""
+
+    def prolong(self, spec: Spec) -> None:
+        """Make a server that ends passwords by itself wait for ``spec.expires_at``."""
 
     def kill(self, spec: Spec, lease: Lease) -> int:
         """End all sessions of the credential and return how many there were."""

@@ -15,18 +15,19 @@ class SessionPicture:
     """The sessions of one server, by user name, at most a second old.
 
     ``take`` asks the server for a picture, and ``count`` for the number of connections it ever
-    accepted. A picture that shows the user connected is believed for its second. One that does
-    not is believed while that number stands still: nobody can have come since. So the answer
-    "not in use" is never older than the question, and a server that nobody connects to is asked
-    for its sessions once a second at most.
+    accepted, or None where that cannot be had. A picture that shows the user connected is
+    believed for its second. One that does not is believed while that number stands still:
+    nobody can have come since. So the answer "not in use" is never older than the question,
+    and a server that nobody connects to is asked for its sessions once a second at most;
+    without the number, each such answer costs a look.
     """
 
-    def __init__(self, take: Callable[[], Picture], count: Callable[[], int]) -> None:
+    def __init__(self, take: Callable[[], Picture], count: Callable[[], int | None]) -> None:
         self._take = take
         self._count = count
         self._lock = threading.Lock()
         self._picture: Picture = {}
-        self._connections = -1
+        self._connections: int | None = None
         self._started = float("-inf")
 
     def databases_of(self, user: str, database: str | None = None) -> frozenset[str | None]:
@@ -49,7 +50,7 @@ class SessionPicture:
             return False
         if found:
             return database is None or database in found
-        return self._count() == self._connections
+        return self._connections is not None and self._count() == self._connections
 
     def _renew(self) -> None:
         started = time.monotonic()

@@ -1,29 +1,308 @@
 """What the conformance suite needs to know of each backend."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import psycopg2
 import pymysql
 import pytest
 
 from devstack.mariadb import MariaDB
-from provisioning.backends.base import Owner, Spec
+from devstack.postgres import Postgres
+from provisioning.backends.base import Backend, Owner, Spec
 from provisioning.backends.mysql import MySQLBackend
+from provisioning.backends.redshift import RedshiftBackend
 from provisioning.claims import Lease
-from provisioning.config import Limits, MySQLServer
+from provisioning.config import Limits
 from provisioning.models import Credentials
+from provisioning.servers import MySQLServer, PostgresServer
 from provisioning.vault import Secret, generate_password
 
 _numbers = count(1)
+TYPES = ("transformations", "sandbox", "writer", "luckyguess")
+NO_LIMITS = {type_: Limits(0, 0) for type_ in TYPES}
 
 
 def lease(token: int = 1, *, seconds: float = 60.0) -> Lease:
     """Return a lease that runs out in ``seconds``, or did so when negative."""
     return Lease(Credentials, 0, token, time.monotonic() + seconds)
+
+
+class Case(ABC):
+    """One backend on a real server, for one type of credential."""
+
+    #: The driver's base error, and a long-running statement.
+    error: type[Exception]
+    sleep: str
+
+    def __init__(self, backend: Backend, type_: str) -> None:
+        self.backend = backend
+        self.type = type_
+        self.prefix = f"t{next(_numbers):03d}_"
+
+    def spec(self, *, person: str | None = None, project: str = "70") -> Spec:
+        number = next(_numbers)
+        owner = Owner(project, str(number), person)
+        return self.backend.plan(self.prefix, owner, self.type, number, "one")
+
+    def made(self, **who: Any) -> tuple[Spec, Secret]:
+        spec, password = self.spec(**who), generate_password()
+        self.backend.create(spec, password, lease())
+        return spec, password
+
+    @contextmanager
+    def session(self, spec: Spec, password: Secret, **options: Any) -> Iterator[Any]:
+        connection = self.connect(spec, password, **options)
+        try:
+            yield connection
+        finally:
+            with suppress(self.error):
+                connection.close()
+
+    @abstractmethod
+    def connect(self, spec: Spec, password: Secret, *, autocommit: bool = True) -> Any:
+        """Log in with the credential."""
+
+    @abstractmethod
+    def admin(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement as the server's administrator."""
+
+    @abstractmethod
+    def make_foreign_object(self, spec: Spec) -> None:
+        """Make, as somebody else, the database or schema that ``spec`` would have."""
+
+    @abstractmethod
+    def foreign_object_survives(self, spec: Spec) -> bool:
+        """Return whether it is still there, and remove it."""
+
+    @abstractmethod
+    def remove_object(self, spec: Spec) -> None:
+        """Remove the database or schema behind the service."""
+
+    @abstractmethod
+    def remove_login(self, spec: Spec) -> None:
+        """Remove the login behind the service."""
+
+    @abstractmethod
+    def lock_login(self, spec: Spec) -> None:
+        """Leave the login as half of a drop does."""
+
+    @abstractmethod
+    def runs_long(self, spec: Spec) -> bool:
+        """Return whether a long statement of the login runs."""
+
+    @abstractmethod
+    def hold_lock(self, spec: Spec) -> Any:
+        """Return a connection that holds the credential's lock, as a stale holder does."""
+
+    @abstractmethod
+    def remains(self, spec: Spec) -> list[str]:
+        """Return what the server still has of a credential."""
+
+    @abstractmethod
+    def forbidden(self, other: Spec) -> list[str]:
+        """Return statements that a login must not be able to run."""
+
+
+class MySQLCase(Case):
+    error = pymysql.Error
+    sleep = "SELECT SLEEP(30)"
+
+    def __init__(self, backend: MySQLBackend, type_: str, mariadb: MariaDB) -> None:
+        super().__init__(backend, type_)
+        self.mariadb = mariadb
+
+    def connect(
+        self, spec: Spec, password: Secret, *, autocommit: bool = True, **options: Any
+    ) -> "pymysql.Connection[Any]":
+        values: dict[str, Any] = {
+            "host": self.mariadb.host,
+            "port": self.mariadb.port,
+            "user": spec.user_name,
+            "password": password.reveal(),
+            "database": spec.object_name,
+            "autocommit": autocommit,
+            "read_timeout": 20,
+            "ssl_disabled": True,
+        }
+        return pymysql.connect(**{**values, **options})
+
+    def admin(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self.mariadb.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(sql, values or None)
+            return list(cursor.fetchall())
+
+    def make_foreign_object(self, spec: Spec) -> None:
+        self.admin(f"CREATE DATABASE `{spec.object_name}`")
+        self.admin(f"CREATE TABLE `{spec.object_name}`.theirs (a INT)")
+
+    def foreign_object_survives(self, spec: Spec) -> bool:
+        found = self.admin(f"SELECT COUNT(*) FROM `{spec.object_name}`.theirs") == [(0,)]
+        self.remove_object(spec)
+        return found
+
+    def remove_object(self, spec: Spec) -> None:
+        self.admin(f"DROP DATABASE `{spec.object_name}`")
+
+    def remove_login(self, spec: Spec) -> None:
+        self.admin(f"DROP USER `{spec.user_name}`@`%`")
+
+    def lock_login(self, spec: Spec) -> None:
+        self.admin(f"ALTER USER `{spec.user_name}`@`%` ACCOUNT LOCK")
+
+    def runs_long(self, spec: Spec) -> bool:
+        return bool(
+            self.admin(
+                "SELECT 1 FROM information_schema.processlist WHERE user = %s AND info LIKE %s",
+                spec.user_name,
+                "SELECT SLEEP%",
+            )
+        )
+
+    def hold_lock(self, spec: Spec) -> Any:
+        connection = self.mariadb.connect()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK(%s, 0)", (spec.object_name,))
+            assert cursor.fetchall() == ((1,),)
+        return connection
+
+    def remains(self, spec: Spec) -> list[str]:
+        found = [
+            f"database {row[0]}"
+            for row in self.admin(
+                "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s",
+                spec.object_name,
+            )
+        ]
+        found += [
+            f"grant on {row[0]}"
+            for row in self.admin("SELECT Db FROM mysql.db WHERE User = %s", spec.user_name)
+            if row[0].replace("\\", "") == spec.object_name
+        ]
+        return found + ([] if self.backend.shares_login(self.type) else self.login_remains(spec))
+
+    def login_remains(self, spec: Spec) -> list[str]:
+        """Return what the server still has of the login."""
+        users = self.admin("SELECT User FROM mysql.global_priv WHERE User = %s", spec.user_name)
+        sessions = self.admin(
+            "SELECT id FROM information_schema.processlist WHERE user = %s", spec.user_name
+        )
+        return [f"user {row[0]}" for row in users] + [f"session {row[0]}" for row in sessions]
+
+    def forbidden(self, other: Spec) -> list[str]:
+        return [
+            f"CREATE TABLE `{other.object_name}`.t (a INT)",
+            "CREATE DATABASE mine_alone",
+            "CREATE USER mallory IDENTIFIED BY 'x'",
+            "GRANT SELECT ON *.* TO CURRENT_USER",
+            "SET GLOBAL max_connections = 1",
+            "SELECT * FROM mysql.global_priv",
+        ]
+
+
+class PostgresCase(Case):
+    error = psycopg2.Error
+    sleep = "SELECT pg_sleep(30)"
+
+    def __init__(
+        self, backend: RedshiftBackend, type_: str, postgres: Postgres, server: PostgresServer
+    ) -> None:
+        super().__init__(backend, type_)
+        self.postgres = postgres
+        self.server = server
+
+    def connect(self, spec: Spec, password: Secret, *, autocommit: bool = True) -> Any:
+        connection = psycopg2.connect(
+            host=self.postgres.host,
+            port=self.postgres.port,
+            dbname=self.server.database,
+            user=spec.user_name,
+            password=password.reveal(),
+        )
+        connection.autocommit = autocommit
+        return connection
+
+    def admin(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        url = self.postgres.database_url(self.server.database).replace("+psycopg2", "")
+        connection = psycopg2.connect(url)
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, values or None)
+                return list(cursor.fetchall()) if cursor.description else []
+        finally:
+            connection.close()
+
+    def make_foreign_object(self, spec: Spec) -> None:
+        self.admin(f'CREATE SCHEMA "{spec.object_name}"')
+        self.admin(f'CREATE TABLE "{spec.object_name}".theirs (a INT)')
+
+    def foreign_object_survives(self, spec: Spec) -> bool:
+        found = self.admin(f'SELECT COUNT(*) FROM "{spec.object_name}".theirs') == [(0,)]
+        self.remove_object(spec)
+        return found
+
+    def remove_object(self, spec: Spec) -> None:
+        self.admin(f'DROP SCHEMA "{spec.object_name}" CASCADE')
+
+    def remove_login(self, spec: Spec) -> None:
+        self.admin(f'ALTER SCHEMA "{spec.object_name}" OWNER TO {self.server.user}')
+        self.admin(f'DROP USER "{spec.user_name}"')
+
+    def lock_login(self, spec: Spec) -> None:
+        self.admin(f'ALTER USER "{spec.user_name}" CONNECTION LIMIT 0')
+
+    def runs_long(self, spec: Spec) -> bool:
+        return bool(
+            self.admin(
+                "SELECT 1 FROM pg_stat_activity WHERE usename = %s AND state = 'active'",
+                spec.user_name,
+            )
+        )
+
+    def hold_lock(self, spec: Spec) -> Any:
+        # As the service's own admin: only its own sessions may it end.
+        connection = psycopg2.connect(
+            host=self.postgres.host,
+            port=self.postgres.port,
+            dbname=self.server.database,
+            user=self.server.user,
+            password=self.server.password.reveal(),
+        )
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (spec.credentials_id,))
+            assert cursor.fetchall() == [(True,)]
+        return connection
+
+    def remains(self, spec: Spec) -> list[str]:
+        queries = {
+            "user": ("SELECT usename FROM pg_user WHERE usename = %s", spec.user_name),
+            "schema": ("SELECT nspname FROM pg_namespace WHERE nspname = %s", spec.object_name),
+            "session": ("SELECT pid FROM pg_stat_activity WHERE usename = %s", spec.user_name),
+        }
+        return [
+            f"{what} {row[0]}"
+            for what, (query, name) in queries.items()
+            for row in self.admin(query, name)
+        ]
+
+    login_remains = remains
+
+    def forbidden(self, other: Spec) -> list[str]:
+        return [
+            f'CREATE TABLE "{other.object_name}".t (a INT)',
+            f'SELECT * FROM "{other.object_name}".theirs',
+            "CREATE SCHEMA mine_alone",
+            "CREATE DATABASE mine_alone",
+            "CREATE USER mallory PASSWORD 'x'",
+            "SELECT * FROM pg_authid",
+            "SELECT * FROM svv_table_info",
+        ]
 
 
 def mysql_server(mariadb: MariaDB, **changes: Any) -> MySQLServer:
@@ -40,91 +319,58 @@ def mysql_server(mariadb: MariaDB, **changes: Any) -> MySQLServer:
     return MySQLServer(**{**values, **changes})
 
 
-NO_LIMITS = {"sandbox": Limits(0, 0), "transformations": Limits(0, 0)}
-
-
-@dataclass
-class Case:
-    """One backend on a real server, for one type of credential."""
-
-    backend: MySQLBackend
-    type: str
-    mariadb: MariaDB
-    prefix: str = field(default_factory=lambda: f"t{next(_numbers):03d}_")
-
-    def spec(self, *, person: str | None = None, project: str = "70") -> Spec:
-        number = next(_numbers)
-        owner = Owner(project, str(number), person)
-        return self.backend.plan(self.prefix, owner, self.type, number, "one")
-
-    def made(self, **who: Any) -> tuple[Spec, Secret]:
-        spec, password = self.spec(**who), generate_password()
-        self.backend.create(spec, password, lease())
-        return spec, password
-
-    @contextmanager
-    def session(
-        self, spec: Spec, password: Secret, **options: Any
-    ) -> Iterator["pymysql.Connection[Any]"]:
-        connection = self.connect(spec, password, **options)
-        try:
-            yield connection
-        finally:
-            with suppress(pymysql.Error):
-                connection.close()
-
-    def connect(self, spec: Spec, password: Secret, **options: Any) -> "pymysql.Connection[Any]":
-        values: dict[str, Any] = {
-            "host": self.mariadb.host,
-            "port": self.mariadb.port,
-            "user": spec.user_name,
-            "password": password.reveal(),
-            "database": spec.object_name,
-            "autocommit": True,
-            "read_timeout": 20,
-            "ssl_disabled": True,
-        }
-        return pymysql.connect(**{**values, **options})
-
-    def admin(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run a statement as the server's administrator."""
-        with self.mariadb.connect() as connection, connection.cursor() as cursor:
-            cursor.execute(sql, values or None)
-            return list(cursor.fetchall())
-
-    def remains(self, spec: Spec) -> list[str]:
-        """Return what the server still has of a credential, its shared login aside."""
-        found = [
-            f"database {row[0]}"
-            for row in self.admin(
-                "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s",
-                spec.object_name,
-            )
-        ]
-        found += [
-            f"grant on {row[0]}"
-            for row in self.admin("SELECT Db FROM mysql.db WHERE User = %s", spec.user_name)
-            if row[0].replace("\\", "") == spec.object_name
-        ]
-        if not self.backend.shares_login(self.type):
-            found += self.login_remains(spec)
-        return found
-
-    def login_remains(self, spec: Spec) -> list[str]:
-        """Return what the server still has of the login."""
-        users = self.admin("SELECT User FROM mysql.global_priv WHERE User = %s", spec.user_name)
-        sessions = self.admin(
-            "SELECT id FROM information_schema.processlist WHERE user = %s", spec.user_name
-        )
-        return [f"user {row[0]}" for row in users] + [f"session {row[0]}" for row in sessions]
-
-
 @pytest.fixture(scope="session")
 def mysql_backend(mariadb: MariaDB) -> MySQLBackend:
     return MySQLBackend((mysql_server(mariadb),), NO_LIMITS, timeout=10, connections=4)
 
 
-@pytest.fixture(params=["transformations", "sandbox"])
-def case(request: pytest.FixtureRequest, mysql_backend: MySQLBackend, mariadb: MariaDB) -> Case:
-    """Each backend and type the conformance suite runs on."""
-    return Case(mysql_backend, request.param, mariadb)
+@pytest.fixture(scope="session")
+def warehouse(postgres: Postgres) -> PostgresServer:
+    """A database on PostgreSQL with an admin who is no superuser, as Redshift's is not.
+
+    ``svv_table_info`` stands in for Redshift's cluster metadata.
+    """
+    password = generate_password()
+    admin = psycopg2.connect(postgres.url.replace("+psycopg2", ""))
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute("CREATE USER provisioner CREATEROLE PASSWORD %s", (password.reveal(),))
+        cursor.execute("CREATE DATABASE warehouse OWNER provisioner")
+    admin.close()
+    inside = psycopg2.connect(postgres.database_url("warehouse").replace("+psycopg2", ""))
+    inside.autocommit = True
+    with inside.cursor() as cursor:
+        cursor.execute("CREATE VIEW public.svv_table_info AS SELECT relname FROM pg_class")
+        cursor.execute("REVOKE ALL ON public.svv_table_info FROM PUBLIC")
+    inside.close()
+    return PostgresServer(
+        name="one",
+        host=postgres.host,
+        port=postgres.port,
+        user="provisioner",
+        password=password,
+        public_host=postgres.host,
+        public_port=postgres.port,
+        database="warehouse",
+    )
+
+
+@pytest.fixture(scope="session")
+def redshift_backend(warehouse: PostgresServer) -> RedshiftBackend:
+    return RedshiftBackend("postgresql", (warehouse,), NO_LIMITS, timeout=10, connections=4)
+
+
+@pytest.fixture(params=["mysql transformations", "mysql sandbox", "postgresql writer"])
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each backend and kind of credential the conformance suite runs on."""
+    backend, type_ = request.param.split()
+    if backend == "mysql":
+        return MySQLCase(
+            request.getfixturevalue("mysql_backend"), type_, request.getfixturevalue("mariadb")
+        )
+    return PostgresCase(
+        request.getfixturevalue("redshift_backend"),
+        type_,
+        request.getfixturevalue("postgres"),
+        request.getfixturevalue("warehouse"),
+    )

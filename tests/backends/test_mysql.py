@@ -17,12 +17,46 @@ from devstack.mariadb import MariaDB
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.config import Limits
 from provisioning.vault import Secret, generate_password
-from tests.backends.conftest import NO_LIMITS, Case, lease, mysql_server
+from tests.backends.conftest import NO_LIMITS, MySQLCase, lease, mysql_server
 
 
 @pytest.fixture
-def sandbox(mysql_backend: MySQLBackend, mariadb: MariaDB) -> Case:
-    return Case(mysql_backend, "sandbox", mariadb)
+def sandbox(mysql_backend: MySQLBackend, mariadb: MariaDB) -> MySQLCase:
+    return MySQLCase(mysql_backend, "sandbox", mariadb)
+
+
+def test_an_underscore_in_the_name_opens_no_other_database(sandbox: MySQLCase) -> None:
+    spec, password = sandbox.made()
+    # An unescaped underscore in the grant would open this one.
+    lookalike = spec.object_name.replace("_", "x")
+    sandbox.admin(f"CREATE DATABASE `{lookalike}`")
+    with sandbox.session(spec, password) as connection:
+        with pytest.raises(pymysql.Error) as refused, connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE `{lookalike}`.t (a INT)")
+        assert refused.value.args[0] in (1044, 1142)
+        assert databases(connection) == {spec.object_name}
+    sandbox.admin(f"DROP DATABASE `{lookalike}`")
+
+
+def test_drop_removes_routines_triggers_and_events(sandbox: MySQLCase) -> None:
+    spec, password = sandbox.made()
+    with sandbox.session(spec, password) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE t (a INT)")
+        cursor.execute("CREATE PROCEDURE p() SELECT 1")
+        cursor.execute("CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET NEW.a = 1")
+        cursor.execute("CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1")
+    sandbox.backend.drop(spec, lease())
+    assert sandbox.remains(spec) == []
+
+
+def test_a_lost_grant_counts_as_vanished(sandbox: MySQLCase) -> None:
+    spec, password = sandbox.made()
+    sandbox.remove_login(spec)
+    # The login of another sandbox of the person may come back without this grant.
+    sandbox.admin(f"CREATE USER `{spec.user_name}`@`%`")
+    assert not sandbox.backend.exists(spec)
+    sandbox.backend.create(spec, password, lease(token=2))
+    assert sandbox.backend.exists(spec)
 
 
 def databases(connection: Any) -> set[str]:
@@ -31,7 +65,7 @@ def databases(connection: Any) -> set[str]:
         return {row[0] for row in cursor.fetchall()} - {"information_schema"}
 
 
-def test_a_persons_sandboxes_share_a_login_over_projects(sandbox: Case) -> None:
+def test_a_persons_sandboxes_share_a_login_over_projects(sandbox: MySQLCase) -> None:
     first, password = sandbox.made(person="4", project="70")
     second = sandbox.spec(person="4", project="71")
     sandbox.backend.create(second, password, lease())
@@ -45,7 +79,7 @@ def test_a_persons_sandboxes_share_a_login_over_projects(sandbox: Case) -> None:
     assert sandbox.login_remains(second) == []
 
 
-def test_sessions_of_a_shared_login_count_by_their_database(sandbox: Case) -> None:
+def test_sessions_of_a_shared_login_count_by_their_database(sandbox: MySQLCase) -> None:
     first, password = sandbox.made(person="4")
     second = sandbox.spec(person="4")
     sandbox.backend.create(second, password, lease())
@@ -59,14 +93,16 @@ def test_sessions_of_a_shared_login_count_by_their_database(sandbox: Case) -> No
             cursor.execute("SELECT 1")
 
 
-def test_with_one_database_all_sessions_of_the_login_count(sandbox: Case) -> None:
+def test_with_one_database_all_sessions_of_the_login_count(sandbox: MySQLCase) -> None:
     spec, password = sandbox.made(person="4")
     with sandbox.session(spec, password, database=None):
         assert sandbox.backend.in_use(spec)
         assert sandbox.backend.kill(spec, lease()) == 1
 
 
-def test_dropping_a_sandbox_ends_a_transaction_that_moved_to_another_one(sandbox: Case) -> None:
+def test_drop_ends_a_transaction_that_moved_to_another_sandbox(
+    sandbox: MySQLCase,
+) -> None:
     first, password = sandbox.made(person="4")
     second = sandbox.spec(person="4")
     sandbox.backend.create(second, password, lease())
@@ -80,7 +116,7 @@ def test_dropping_a_sandbox_ends_a_transaction_that_moved_to_another_one(sandbox
     assert sandbox.backend.exists(second)
 
 
-def test_a_login_survives_its_last_drop_racing_a_new_create(sandbox: Case) -> None:
+def test_a_login_survives_its_last_drop_racing_a_new_create(sandbox: MySQLCase) -> None:
     password = generate_password()
     current = sandbox.spec(person="4")
     sandbox.backend.create(current, password, lease())
@@ -113,7 +149,7 @@ def test_a_login_survives_its_last_drop_racing_a_new_create(sandbox: Case) -> No
 def test_limits_of_a_type_are_enforced_by_the_server(mariadb: MariaDB) -> None:
     limits = {**NO_LIMITS, "transformations": Limits(connections=2, statement_seconds=1)}
     backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=10, connections=2)
-    case = Case(backend, "transformations", mariadb)
+    case = MySQLCase(backend, "transformations", mariadb)
     spec, password = case.made()
     with case.session(spec, password) as first, case.session(spec, password):
         with pytest.raises(pymysql.Error) as refused:
@@ -130,7 +166,7 @@ def test_limits_of_a_type_are_enforced_by_the_server(mariadb: MariaDB) -> None:
 def test_a_full_shared_login_still_takes_another_sandbox(mariadb: MariaDB) -> None:
     limits = {**NO_LIMITS, "sandbox": Limits(connections=1, statement_seconds=0)}
     backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=10, connections=2)
-    case = Case(backend, "sandbox", mariadb)
+    case = MySQLCase(backend, "sandbox", mariadb)
     first, password = case.made(person="4")
     with case.session(first, password):
         second = case.spec(person="4")
@@ -189,7 +225,7 @@ def tls_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_with_a_ca_the_admin_connection_is_verified_tls(tls_mariadb: Any) -> None:
     mariadb, certificate = tls_mariadb
     server = mysql_server(mariadb, tls_ca=str(certificate), require_tls=True)
-    case = Case(MySQLBackend((server,), NO_LIMITS, 10, 2), "transformations", mariadb)
+    case = MySQLCase(MySQLBackend((server,), NO_LIMITS, 10, 2), "transformations", mariadb)
     spec, password = case.made()
     (row,) = case.admin(
         "SELECT JSON_VALUE(Priv, '$.ssl_type') FROM mysql.global_priv WHERE User = %s",

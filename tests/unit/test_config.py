@@ -76,8 +76,9 @@ def test_an_empty_prefix_is_a_choice_of_its_own() -> None:
 
 def test_one_server_comes_from_a_url() -> None:
     (server,) = load(
-        MYSQL_URL="mysql://root:p%40ss@db.internal:3307", MYSQL_PUBLIC_HOST="db.example.com"
-    ).mysql_servers
+        MYSQL_URL="mysql://root:p%40ss@db.internal:3307?public_host=db.example.com&require_tls=true"
+    ).servers["mysql"]
+    assert server.require_tls
     assert (server.host, server.port, server.public_host) == ("db.internal", 3307, "db.example.com")
     assert server.password.reveal() == "p@ss"
 
@@ -88,9 +89,10 @@ def test_several_servers_come_from_a_file(tmp_path: Path) -> None:
         '[[mysql]]\nname="a"\nhost="h1"\nuser="u"\npassword="p"\ntypes=["sandbox"]\n'
         '[[mysql]]\nname="b"\nhost="h2"\nuser="u"\npassword="p"\ntakes_new=false\n'
     )
-    first, second = load(SERVERS_FILE=str(file)).mysql_servers
-    assert first.types == ("sandbox",)
-    assert not second.takes_new
+    first, second = load(SERVERS_FILE=str(file)).servers["mysql"]
+    assert first.takes("sandbox")
+    assert not first.takes("transformations")
+    assert not second.takes("sandbox")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from provisioning.backends.mysql.server import (
     translate,
 )
 from provisioning.claims import Lease
-from provisioning.config import Limits, MySQLServer
+from provisioning.config import Limits
 from provisioning.failpoints import failpoint
 from provisioning.naming import (
     DATABASE_NAME_LIMIT,
@@ -42,6 +42,7 @@ from provisioning.naming import (
     person_name_part,
     quote_mysql_name,
 )
+from provisioning.servers import MySQLServer
 from provisioning.vault import Secret
 
 _NO_SUCH_THREAD = ER.NO_SUCH_THREAD
@@ -51,6 +52,8 @@ _DATABASE_EXISTS = ER.DB_CREATE_EXISTS
 _NOT_GRANTED = {ER.NONEXISTING_GRANT, ER.REVOKE_GRANTS, ER.PASSWORD_NO_MATCH}
 _TOO_MANY_USER_CONNECTIONS = {ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
 
+#: Seconds to wait for the end of the session that tried the new login.
+OWN_SESSION_PATIENCE = 2.0
 #: Seconds until killed sessions must be gone.
 SESSIONS_PATIENCE = 8.0
 ANY_HOST = "%"
@@ -81,9 +84,9 @@ class MySQLBackend:
 
     def placements(self, type_: str) -> list[Placement]:
         return [
-            Placement(server.config.name, server.config.max_credentials)
+            Placement(server.config.name, server.config.max_credentials or None)
             for server in self._servers.values()
-            if server.config.takes_new and type_ in server.config.types
+            if server.config.takes(type_)
         ]
 
     def shares_login(self, type_: str) -> bool:
@@ -206,6 +209,9 @@ class MySQLBackend:
     def check(self) -> list[Health]:
         return [_check(server) for server in self._servers.values()]
 
+    def prolong(self, spec: Spec) -> None:
+        """Do nothing: a login's password ends with the login."""
+
     # End ----------------------------------------------------------------------------
 
     def kill(self, spec: Spec, lease: Lease) -> int:
@@ -298,12 +304,27 @@ def _grants(run: Statements, spec: Spec) -> int:
 
 def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
     try:
-        server.connect_as(spec.user_name, password, spec.object_name).close()
+        connection = server.connect_as(spec.user_name, password, spec.object_name)
+        session = connection.thread_id()
+        connection.close()
     except pymysql.Error as problem:
         error = translate(problem, spec.server)
         # Connections that a shared login already holds prove that it works.
-        if error_number(error) not in _TOO_MANY_USER_CONNECTIONS:
-            raise error from None
+        if error_number(error) in _TOO_MANY_USER_CONNECTIONS:
+            return
+        raise error from None
+    _await_end(server, session)
+
+
+def _await_end(server: Server, session: int) -> None:
+    """Wait until our own session is off the list, so that nobody takes it for the owner's."""
+    end = time.monotonic() + OWN_SESSION_PATIENCE
+    with server.statements() as run:
+        while (
+            run(f"SELECT 1 FROM {server.processlist} WHERE id = %s", session)
+            and time.monotonic() < end
+        ):
+            time.sleep(0.001)
 
 
 def _end_sessions(run: Statements, server: Server, spec: Spec, *, only_here: bool) -> int:

@@ -1,15 +1,13 @@
 """Connections to one MySQL or MariaDB server: the pool, errors, and the picture of sessions."""
 
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pymysql
 from pymysql.constants import CR, ER
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import PoolProxiedConnection
 
 from provisioning.backends.base import (
     EngineBusy,
@@ -17,9 +15,9 @@ from provisioning.backends.base import (
     EngineRefused,
     EngineUnavailable,
 )
-from provisioning.backends.circuit import Circuit
+from provisioning.backends.pool import AdminPool
 from provisioning.backends.sessions import Picture, SessionPicture
-from provisioning.config import MySQLServer
+from provisioning.servers import MySQLServer
 from provisioning.vault import Secret
 
 #: Errors of a working server after which the same statement may succeed later.
@@ -36,8 +34,6 @@ _LATER = {
 
 #: Seconds that DROP DATABASE waits for open transactions before it fails and is repeated.
 LOCK_WAIT = 2
-#: Seconds after which a pooled connection is asked whether it still works before use.
-IDLE_SECONDS = 0.5
 
 
 class Statements:
@@ -100,14 +96,14 @@ class Server:
         self.config = config
         self._timeout = timeout
         self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
-        self._circuit = Circuit(config.name)
-        self._pool = QueuePool(
-            self._connect_admin,
-            pool_size=connections,
-            max_overflow=0,
+        self._pool = AdminPool(
+            config.name,
+            connect=self._connect_admin,
+            ping=lambda connection: connection.ping(reconnect=False),
+            translate=lambda problem: translate(problem, config.name),
+            driver_error=pymysql.Error,
+            size=connections,
             timeout=timeout,
-            reset_on_return=None,
-            use_lifo=True,
         )
         self.sessions = SessionPicture(self._take_picture, self._count_connections)
         #: Read on each new connection; the family decides a few catalog queries.
@@ -144,41 +140,9 @@ class Server:
 
     @contextmanager
     def statements(self) -> Iterator[Statements]:
-        """Lend an admin connection; locks it took are given back with it."""
-        with self._circuit.guard():
-            connection = self._checkout()
-            try:
-                yield Statements(connection, self.config.name)
-                connection.info["used"] = time.monotonic()
-            except BaseException:
-                # Whatever state it is in, the server forgets its locks with the connection.
-                connection.invalidate()
-                raise
-            finally:
-                connection.close()
-
-    def _checkout(self) -> PoolProxiedConnection:
-        try:
-            connection = self._pool.connect()
-            if time.monotonic() - connection.info.get("used", 0.0) > IDLE_SECONDS:
-                connection = self._revived(connection)
-            return connection
-        except PoolTimeout:
-            raise EngineBusy(f"server {self.config.name}: all connections busy") from None
-        except pymysql.Error as problem:
-            error = translate(problem, self.config.name)
-            # A refused admin login is the operator's to mend: for callers, an outage.
-            raise EngineUnavailable(*error.args) from None
-
-    def _revived(self, connection: PoolProxiedConnection) -> PoolProxiedConnection:
-        """Return a connection that answers: after a server's restart the pooled ones do not."""
-        try:
-            connection.dbapi_connection.ping(reconnect=False)  # type: ignore[union-attr]
-        except pymysql.Error:
-            connection.invalidate()
-            connection.close()
-            return self._pool.connect()
-        return connection
+        """Lend an admin connection."""
+        with self._pool.lend() as connection:
+            yield Statements(connection, self.config.name)
 
     @property
     def processlist(self) -> str:

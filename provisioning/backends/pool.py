@@ -1,0 +1,85 @@
+"""Admin connections to one server: bounded, tested after idling, behind the server's circuit."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+
+from provisioning.backends.base import EngineBusy, EngineError, EngineUnavailable
+from provisioning.backends.circuit import Circuit
+
+#: Seconds after which a pooled connection is asked whether it still works before use.
+IDLE_SECONDS = 0.5
+
+
+class AdminPool:
+    """Lends admin connections of one server.
+
+    ``connect`` opens one, ``ping`` raises when one is dead, and ``translate`` turns the
+    driver's errors (subclasses of ``driver_error``) into ours.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        connect: Callable[[], Any],
+        ping: Callable[[Any], None],
+        translate: Callable[[Any], EngineError],
+        driver_error: type[Exception],
+        size: int,
+        timeout: float,
+    ) -> None:
+        self._server = server
+        self._ping = ping
+        self._translate = translate
+        self._driver_error = driver_error
+        self._circuit = Circuit(server)
+        self._pool = QueuePool(
+            connect,
+            pool_size=size,
+            max_overflow=0,
+            timeout=timeout,
+            reset_on_return=None,
+            use_lifo=True,
+        )
+
+    @contextmanager
+    def lend(self) -> Iterator[PoolProxiedConnection]:
+        """Lend a connection; after an error it is closed, and its locks go with it."""
+        with self._circuit.guard():
+            connection = self._checkout()
+            try:
+                yield connection
+                connection.info["used"] = time.monotonic()
+            except BaseException:
+                connection.invalidate()
+                raise
+            finally:
+                connection.close()
+
+    def _checkout(self) -> PoolProxiedConnection:
+        try:
+            connection = self._pool.connect()
+            if time.monotonic() - connection.info.get("used", 0.0) > IDLE_SECONDS:
+                connection = self._revived(connection)
+            return connection
+        except PoolTimeout:
+            raise EngineBusy(f"server {self._server}: all connections busy") from None
+        except self._driver_error as problem:
+            error = self._translate(problem)
+            # A refused admin login is the operator's to mend: for callers, an outage.
+            raise EngineUnavailable(*error.args) from None
+
+    def _revived(self, connection: PoolProxiedConnection) -> PoolProxiedConnection:
+        """Return a connection that answers: after a server's restart the pooled ones do not."""
+        try:
+            self._ping(connection.dbapi_connection)
+        except self._driver_error:
+            connection.invalidate()
+            connection.close()
+            return self._pool.connect()
+        return connection

@@ -1,0 +1,181 @@
+"""Connections to one Redshift or PostgreSQL server."""
+
+import select
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+from psycopg2 import errorcodes, extensions
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+from sqlalchemy.pool import PoolProxiedConnection
+
+from provisioning.backends.base import (
+    EngineBusy,
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+)
+from provisioning.backends.pool import AdminPool
+from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
+from provisioning.backends.sessions import Picture, SessionPicture
+from provisioning.servers import PostgresServer
+from provisioning.vault import Secret
+
+#: Classes and codes of SQLSTATE after which the same statement may succeed later.
+_LATER = {
+    errorcodes.LOCK_NOT_AVAILABLE,
+    errorcodes.DEADLOCK_DETECTED,
+    errorcodes.SERIALIZATION_FAILURE,
+    errorcodes.QUERY_CANCELED,
+    errorcodes.OBJECT_IN_USE,
+    errorcodes.TOO_MANY_CONNECTIONS,
+    errorcodes.READ_ONLY_SQL_TRANSACTION,
+    errorcodes.DEPENDENT_OBJECTS_STILL_EXIST,
+    # PostgreSQL's "tuple concurrently updated", when two account statements meet.
+    errorcodes.INTERNAL_ERROR,
+}
+#: Seconds any connection of the process may be silent within one statement.
+SILENCE_SECONDS = 30.0
+
+
+class TimedConnection(extensions.connection):
+    """A connection whose statements fail when the server is silent for too long."""
+
+    silence_seconds = SILENCE_SECONDS
+
+
+def _wait(connection: Any) -> None:
+    """Wait for the server, but not for ever.
+
+    libpq has no time-out for an answer: a hung server would hold the thread until its
+    machine is back. psycopg2 lets the waiting be ours instead.
+    """
+    end = time.monotonic() + getattr(connection, "silence_seconds", SILENCE_SECONDS)
+    while (state := connection.poll()) != POLL_OK:
+        left = end - time.monotonic()
+        descriptor = [connection.fileno()]
+        reading, writing = state == POLL_READ, state == POLL_WRITE
+        ready = select.select(
+            descriptor if reading else [], descriptor if writing else [], [], max(left, 0)
+        )
+        if not any(ready):
+            # The driver closes a connection whose waiting failed.
+            raise psycopg2.OperationalError("no answer from the server in time")
+
+
+extensions.set_wait_callback(_wait)
+
+
+class Statements:
+    """Runs statements on one connection and translates the driver's errors."""
+
+    def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
+        self._cursor = connection.cursor()
+        self._server = server
+
+    def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run one statement, with ``%s`` for each value, and return its rows."""
+        try:
+            self._cursor.execute(sql, values or None)
+            return list(self._cursor.fetchall()) if self._cursor.description else []
+        except psycopg2.Error as problem:
+            raise translate(problem, self._server) from None
+
+    def ignoring(self, codes: set[str], sql: str, *values: Any) -> bool:
+        """Run a statement; return False when it failed with one of the SQLSTATE ``codes``."""
+        try:
+            self(sql, *values)
+        except EngineError as error:
+            if error_code(error) in codes:
+                return False
+            raise
+        return True
+
+
+def translate(problem: psycopg2.Error, server: str) -> EngineError:
+    """Return the engine error for a driver error, without the statement's text."""
+    code = problem.pgcode or ""
+    words = problem.diag.message_primary or type(problem).__name__
+    if code == errorcodes.SYNTAX_ERROR:
+        words = "syntax error"
+    text = f"server {server}: error {code or 'without a code'}: {words[:300]}"
+    if code in _LATER:
+        return EngineBusy(text, code)
+    # No code: the connection itself failed. 08, 57: lost, shutting down, starting up.
+    if not code or code[:2] in ("08", "57", "53"):
+        return EngineUnavailable(text, code)
+    return EngineRefused(text, code)
+
+
+def error_code(error: EngineError) -> str:
+    """Return the SQLSTATE that ``translate`` put into the error."""
+    return str(error.args[1]) if len(error.args) > 1 else ""
+
+
+class Server:
+    """One server: its admin connections and the picture of its sessions."""
+
+    def __init__(self, config: PostgresServer, timeout: int, connections: int) -> None:
+        self.config = config
+        self._timeout = timeout
+        #: Read on each new connection.
+        self.dialect: Dialect = POSTGRESQL
+        self._pool = AdminPool(
+            config.name,
+            connect=self._connect_admin,
+            ping=_ping,
+            translate=lambda problem: translate(problem, config.name),
+            driver_error=psycopg2.Error,
+            size=connections,
+            timeout=timeout,
+        )
+        self.sessions = SessionPicture(self._take_picture, lambda: None)
+
+    def connect_as(self, user: str, password: Secret) -> Any:
+        """Open a connection of the given login to the configured database."""
+        tls = {"sslmode": self.config.tls_mode, "sslrootcert": self.config.tls_ca}
+        options: dict[str, Any] = {name: value for name, value in tls.items() if value}
+        return psycopg2.connect(
+            connection_factory=type(
+                "ServerConnection", (TimedConnection,), {"silence_seconds": self._timeout}
+            ),
+            host=self.config.host,
+            port=self.config.port,
+            dbname=self.config.database,
+            user=user,
+            password=password.reveal(),
+            connect_timeout=self._timeout,
+            **options,
+        )
+
+    def _connect_admin(self) -> Any:
+        connection = self.connect_as(self.config.user, self.config.password)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT version()")
+            self.dialect = detect(cursor.fetchone()[0])
+            for setting in self.dialect.settings:
+                cursor.execute(setting)
+            cursor.execute(f"SET statement_timeout = {self._timeout * 1000}")
+        return connection
+
+    @contextmanager
+    def statements(self) -> Iterator[Statements]:
+        """Lend an admin connection."""
+        with self._pool.lend() as connection:
+            yield Statements(connection, self.config.name)
+
+    def _take_picture(self) -> Picture:
+        with self.statements() as run:
+            rows = run(f"SELECT DISTINCT * FROM ({self.dialect.sessions}) AS sessions")
+        databases: dict[str, set[str | None]] = {}
+        for _, user, database in rows:
+            databases.setdefault(user, set()).add(database)
+        return {user: frozenset(names) for user, names in databases.items()}
+
+
+def _ping(connection: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")

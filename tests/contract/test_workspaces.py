@@ -1,0 +1,209 @@
+"""Workspaces on Redshift and PostgreSQL (contract sections 6 and 10), on a real PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+import pytest
+
+from devstack.postgres import Postgres
+from devstack.processes import wait_until
+from tests.contract.conftest import ServiceMaker
+from tests.support.client import Client
+from tests.support.service import Service
+
+TYPES = ("transformations", "sandbox", "writer", "luckyguess")
+DATABASE = "workspaces"
+
+
+@pytest.fixture(scope="module")
+def service(make_service: ServiceMaker, postgres: Postgres) -> Iterator[Service]:
+    """A service whose two workspace backends are databases of one PostgreSQL."""
+    postgres.ensure_database(DATABASE)
+    login = postgres.database_url(DATABASE).partition("://")[2]
+    environment = {
+        "POSTGRESQL_URL": f"postgresql://{login}",
+        "REDSHIFT_WORKSPACE_URL": f"redshift-workspace://{login}",
+        "REDSHIFT_WORKSPACE_WRITER_STATEMENT_SECONDS": "1",
+    }
+    with make_service(environment, workers=1, beats=1) as service:
+        yield service
+
+
+@pytest.fixture(params=["redshift-workspace", "postgresql"])
+def path(request: pytest.FixtureRequest) -> str:
+    return f"/provisioning/{request.param}"
+
+
+@pytest.fixture
+def client(service: Service) -> Client:
+    return service.client()
+
+
+def create(client: Client, path: str, type_: str = "sandbox") -> dict[str, Any]:
+    answer = client.post(path, {"type": type_})
+    assert answer.status == 201, answer
+    body: dict[str, Any] = answer.body
+    return body
+
+
+def connect(credentials: dict[str, Any]) -> Any:
+    connection = psycopg2.connect(
+        host=credentials["hostname"],
+        port=credentials["port"],
+        dbname=credentials["db"],
+        user=credentials["user"],
+        password=credentials["password"],
+    )
+    connection.autocommit = True
+    return connection
+
+
+def run(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def as_admin(postgres: Postgres, sql: str) -> list[tuple[Any, ...]]:
+    url = postgres.database_url(DATABASE).replace("+psycopg2", "")
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        return run(connection, sql)
+
+
+def test_a_workspace_has_the_keys_of_the_table(service: Service, client: Client, path: str) -> None:
+    body = create(client, path)
+    number, prefix = body["workspaceId"], service.installation.prefix
+    assert isinstance(number, str)
+    assert set(body) == {
+        "id",
+        "status",
+        "touch",
+        "url",
+        "workspaceId",
+        "credentials",
+        "expiration",
+        "canExtend",
+    }
+    assert set(body["credentials"]) == {
+        "id",
+        "hostname",
+        "port",
+        "db",
+        "schema",
+        "workspaceId",
+        "user",
+        "password",
+    }
+    assert body["credentials"]["workspaceId"] == number
+    assert body["credentials"]["schema"] == f"{prefix}workspace_{number}"
+    assert body["credentials"]["user"] == f"{prefix}sapi_workspace_{number}"
+    assert body["url"] == f"{path.rpartition('/')[2]}/{body['id']}"
+    assert create(client, path) == body
+    read = client.get(f"{path}/{body['id']}").body
+    assert (read["workspaceId"], read["credentials"]) == (number, body["credentials"])
+    assert read["inUse"] is False
+
+
+def test_every_type_is_a_workspace_of_its_own(client: Client, path: str) -> None:
+    bodies = [create(client, path, type_) for type_ in TYPES]
+    assert len({body["id"] for body in bodies}) == len(TYPES)
+    assert len({body["credentials"]["user"] for body in bodies}) == len(TYPES)
+    for body, type_ in zip(bodies, TYPES, strict=True):
+        assert (body["expiration"] is None) == (type_ in ("writer", "luckyguess"))
+
+
+def test_a_workspace_is_used_seen_in_use_killed_and_dropped(client: Client, path: str) -> None:
+    body = create(client, path)
+    address = f"{path}/{body['id']}"
+    with closing(connect(body["credentials"])) as connection:
+        run(connection, "CREATE TABLE t (a INT)")
+        assert client.get(address).body["inUse"] is True
+        assert client.post(f"{address}/kill").body == {"status": "ok"}
+        with pytest.raises(psycopg2.Error):
+            run(connection, "SELECT 1")
+    wait_until(lambda: not client.get(address).body["inUse"], timeout=2, what="not in use")
+    with closing(connect(body["credentials"])) as connection:
+        assert run(connection, "SELECT COUNT(*) FROM t") == [(0,)]
+        assert client.delete(address).body == {"status": "ok"}
+        with pytest.raises(psycopg2.Error):
+            run(connection, "SELECT 1")
+    with pytest.raises(psycopg2.Error):
+        connect(body["credentials"])
+    assert client.get(address).status == 404
+    assert client.delete(address).status == 404
+
+
+@pytest.mark.parametrize("gone", ["schema", "user"])
+def test_a_vanished_workspace_is_404_and_the_next_has_a_new_number(
+    client: Client, postgres: Postgres, path: str, gone: str
+) -> None:
+    body = create(client, path)
+    schema, user = body["credentials"]["schema"], body["credentials"]["user"]
+    if gone == "schema":
+        as_admin(postgres, f'DROP SCHEMA "{schema}" CASCADE')
+    else:
+        as_admin(postgres, f'ALTER SCHEMA "{schema}" OWNER TO postgres')
+        as_admin(postgres, f'DROP USER "{user}"')
+    assert client.get(f"{path}/{body['id']}").status == 404
+    fresh = create(client, path)
+    assert fresh["id"] != body["id"]
+    assert fresh["workspaceId"] != body["workspaceId"]
+    left = (
+        f"SELECT 1 FROM pg_namespace WHERE nspname = '{schema}' "
+        f"UNION ALL SELECT 1 FROM pg_user WHERE usename = '{user}'"
+    )
+    wait_until(
+        lambda: as_admin(postgres, left) == [], timeout=15, what="the old workspace's remains gone"
+    )
+
+
+def test_an_extend_moves_the_end_that_the_database_itself_keeps(
+    client: Client, postgres: Postgres, path: str
+) -> None:
+    body = create(client, path)
+    ends = f"SELECT valuntil FROM pg_user WHERE usename = '{body['credentials']['user']}'"
+    ((before,),) = as_admin(postgres, ends)
+    extended = client.post(f"{path}/{body['id']}/extend").body
+    assert extended["touch"] > body["touch"]
+    ((after,),) = as_admin(postgres, ends)
+    assert after > before
+
+
+def test_a_statement_limit_of_a_type_is_the_servers(client: Client) -> None:
+    body = create(client, "/provisioning/redshift-workspace", "writer")
+    with (
+        closing(connect(body["credentials"])) as connection,
+        pytest.raises(psycopg2.errors.QueryCanceled),
+    ):
+        run(connection, "SELECT pg_sleep(10)")
+
+
+def test_a_server_that_is_away_is_503_and_nothing_has_vanished(
+    make_service: ServiceMaker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = Postgres(tmp_path_factory.mktemp("away-postgres"))
+    with server:
+        login = server.url.partition("://")[2]
+        environment = {"POSTGRESQL_URL": f"postgresql://{login}", "ENGINE_TIMEOUT_SECONDS": "2s"}
+        with make_service(environment, workers=1, beats=1) as service:
+            client = service.client()
+            body = create(client, "/provisioning/postgresql")
+            server.kill()
+            for method, path in (
+                ("POST", "/provisioning/postgresql"),
+                ("GET", f"/provisioning/postgresql/{body['id']}"),
+                ("DELETE", f"/provisioning/postgresql/{body['id']}"),
+                ("POST", f"/provisioning/postgresql/{body['id']}/extend"),
+            ):
+                answer = client(method, path, {"type": "sandbox"} if path[-1] == "l" else None)
+                assert (answer.status, answer.body["reason"]) == (503, "backend_unavailable")
+                assert int(answer.headers["Retry-After"]) >= 1
+            server.start()
+            wait_until(
+                lambda: client.get(f"/provisioning/postgresql/{body['id']}").status == 200,
+                timeout=10,
+                what="the workspace seen again",
+            )
