@@ -23,7 +23,7 @@ run: $(INSTALLED) ## Start the service with private servers, in the foreground.
 test: lint ## Check the style and run all tests.
 	@$(PYTHON) -m devstack.packages mariadb postgres
 	@rm -rf $(SCRATCH) && mkdir -p $(SCRATCH)/tmp
-	@TMPDIR=$(SCRATCH)/tmp $(PYTHON) -m pytest --basetemp=$(SCRATCH)/pytest \
+	@TMPDIR=$(SCRATCH)/tmp $(PYTHON) -m pytest -n 2 --dist loadgroup --basetemp=$(SCRATCH)/pytest \
 		-o cache_dir=$(SCRATCH)/cache $(if $(CI),-p devstack.no_skips) $(PYTEST_OPTIONS); \
 		status=$$?; rm -rf $(SCRATCH); exit $$status
 

@@ -1,5 +1,6 @@
 """The `provisioning` command for operators."""
 
+import re
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
 from provisioning.database import Database
 from provisioning.errors import ConfigurationError, ProvisioningError
+from provisioning.installation import build_backends
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
 from provisioning.vault import generate_key
 
@@ -60,6 +62,25 @@ def generate() -> None:
 
 
 @cli.group()
+def backends() -> None:
+    """The servers credentials are made on."""
+
+
+@backends.command()
+def check() -> None:
+    """Connect to every configured server; say what works, and which right is missing."""
+    table = Table("backend", "server", "state", "note")
+    well = True
+    for name, backend in build_backends(configuration.load()).items():
+        for health in backend.check():
+            well = well and health.alive
+            state = "works" if health.alive else "does not work"
+            table.add_row(name, health.server, state, health.message)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    sys.exit(0 if well else 1)
+
+
+@cli.group()
 def db() -> None:
     """The state database."""
 
@@ -84,8 +105,15 @@ def _checked(width: int) -> Any:
     return check
 
 
+def _check_project(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    # The token begins with it, and travels in a header.
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", value):
+        raise click.BadParameter("letters, digits, dot, dash and underscore", param=parameter)
+    return str(_checked(ID_WIDTH)(context, parameter, value))
+
+
 @tokens.command("create")
-@click.option("--project", required=True, callback=_checked(ID_WIDTH), help="Project id.")
+@click.option("--project", required=True, callback=_check_project, help="Project id.")
 @click.option("--project-name", callback=_checked(TEXT_WIDTH), help="Default: the id.")
 @click.option(
     "--person",

@@ -28,6 +28,11 @@ from provisioning.vault import Secret
 PATIENCE = 10
 
 
+#: A process that is paused within a transaction must not keep its locks for as long. The
+#: transactions here are milliseconds long.
+_END_IDLE_TRANSACTIONS = "-c idle_in_transaction_session_timeout=5s"
+
+
 class now_ms(FunctionElement[int]):  # noqa: N801 (it reads as the SQL function it is)
     """The state database's clock: milliseconds since 1970, UTC. No process's clock decides."""
 
@@ -123,7 +128,8 @@ class Database:
         if kind == "sqlite":
             return {"timeout": PATIENCE, "check_same_thread": False}
         if kind == "postgresql":
-            return {"connect_timeout": PATIENCE, "options": f"-c lock_timeout={PATIENCE}s"}
+            settings = f"-c lock_timeout={PATIENCE}s {_END_IDLE_TRANSACTIONS}"
+            return {"connect_timeout": PATIENCE, "options": settings}
         arguments: dict[str, Any] = {
             "connect_timeout": PATIENCE,
             "read_timeout": 2 * PATIENCE,

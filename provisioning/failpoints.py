@@ -7,6 +7,7 @@ takes the file away, so one file is one fault, and a missing file proves that it
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 from provisioning.errors import ConfigurationError
@@ -38,4 +39,5 @@ def _reach(directory: Path, name: str) -> None:
         raise FailpointError(name)
     if action not in _SIGNALS:
         raise ConfigurationError(f"failpoint {name}: unknown action '{action}'")
-    os.kill(os.getpid(), _SIGNALS[action])
+    # To this thread, so that it does not run on until another one takes the signal.
+    signal.pthread_kill(threading.get_ident(), _SIGNALS[action])

@@ -28,7 +28,7 @@ class Installation:
         self.keeper = Keeper(self.database, config["CLAIM_SECONDS"])
         self.numbers = NumberBlocks(self.database, "credentials")
         self.loads = Loads(self.database)
-        self.backends = _build_backends(config)
+        self.backends = build_backends(config)
         self.storage = _build_storage(config)
         self.tokens: TokenVerifier = (
             StorageTokens(self.storage, config["TOKEN_CACHE_SECONDS"])
@@ -56,7 +56,7 @@ def _build_storage(config: Config) -> "StorageClient | None":
     return StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
 
 
-def _build_backends(config: Config) -> dict[str, Backend]:
+def build_backends(config: Config) -> dict[str, Backend]:
     """Return the backends that have a server. A driver is imported only where it is used."""
     return {
         name: _build_backend(name, config) for name, servers in config.servers.items() if servers

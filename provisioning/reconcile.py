@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.backends.base import (
     Backend,
+    EngineBusy,
     EngineError,
     EngineUnavailable,
     NameInUse,
@@ -87,6 +88,10 @@ def _undo_creation(
         if isinstance(problem, NameInUse):
             # What bears the name is not ours, and nothing else was made.
             close_dropped(session, row, lease)
+            return
+        if isinstance(problem, EngineUnavailable) and not isinstance(problem, EngineBusy):
+            # The caller has waited for a silent server once; the sweep does the rest.
+            lease.close(session, **_again(row.attempts, failure))
             return
     failpoint("create.failed")
     finish_drop(installation, row, lease)

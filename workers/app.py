@@ -10,6 +10,9 @@ from kombu.connection import Connection
 from provisioning import config
 from provisioning.logs import configure_logs
 
+#: Seconds between two tries to reach a lost broker.
+LONGEST_PAUSE = 2
+
 
 class PatientConnection(Connection):
     """Asks for a lost broker every two seconds.
@@ -18,11 +21,28 @@ class PatientConnection(Connection):
     longer than the jobs recorded meanwhile may wait.
     """
 
-    def _ensure_connection(self, *arguments: Any, **options: Any) -> Any:
-        options.setdefault("interval_start", 1)
-        options.setdefault("interval_step", 1)
-        options.setdefault("interval_max", 2)
-        return super()._ensure_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+    def _ensure_connection(
+        self,
+        errback: Any = None,
+        max_retries: Any = None,
+        interval_start: Any = 1,
+        interval_step: Any = 1,
+        interval_max: Any = LONGEST_PAUSE,
+        callback: Any = None,
+        reraise_as_library_errors: Any = True,
+        timeout: Any = None,
+    ) -> Any:
+        # Kombu passes these by position when sending finds the connection lost.
+        return super()._ensure_connection(  # type: ignore[no-untyped-call]
+            errback,
+            max_retries,
+            interval_start,
+            interval_step,
+            min(interval_max, LONGEST_PAUSE),
+            callback,
+            reraise_as_library_errors,
+            timeout,
+        )
 
 
 class PatientAMQP(AMQP):  # type: ignore[misc]

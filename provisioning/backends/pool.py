@@ -1,5 +1,6 @@
 """Admin connections to one server: bounded, tested after idling, behind the server's circuit."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,12 +35,17 @@ class AdminPool:
         timeout: float,
     ) -> None:
         self._server = server
+        self._open = connect
+        self._timeout = timeout
+        #: When a caller last found the server silent, and when each caller began to wait.
+        self._silent_at = float("-inf")
+        self._waiting = threading.local()
         self._ping = ping
         self._translate = translate
         self._driver_error = driver_error
         self._circuit = Circuit(server)
         self._pool = QueuePool(
-            connect,
+            self._connect,
             pool_size=size,
             max_overflow=0,
             timeout=timeout,
@@ -55,13 +61,16 @@ class AdminPool:
             try:
                 yield connection
                 connection.info["used"] = time.monotonic()
-            except BaseException:
+            except BaseException as problem:
                 connection.invalidate()
+                if isinstance(problem, EngineUnavailable) and not isinstance(problem, EngineBusy):
+                    self._silent_at = time.monotonic()
                 raise
             finally:
                 connection.close()
 
     def _checkout(self) -> PoolProxiedConnection:
+        self._waiting.since = time.monotonic()
         try:
             connection = self._pool.connect()
             if time.monotonic() - connection.info.get("used", 0.0) > IDLE_SECONDS:
@@ -74,12 +83,28 @@ class AdminPool:
             # A refused admin login is the operator's to mend: for callers, an outage.
             raise EngineUnavailable(*error.args) from None
 
+    def _connect(self) -> Any:
+        # Who waited for a place while another caller found the server silent has waited as
+        # long as a call may take, and must not start to wait anew.
+        if self._silent_at > self._waiting.since:
+            raise EngineUnavailable(f"server {self._server} did not answer just now")
+        try:
+            return self._open()
+        except self._driver_error:
+            self._silent_at = time.monotonic()
+            raise
+
     def _revived(self, connection: PoolProxiedConnection) -> PoolProxiedConnection:
         """Return a connection that answers: after a server's restart the pooled ones do not."""
+        asked = time.monotonic()
         try:
             self._ping(connection.dbapi_connection)
         except self._driver_error:
             connection.invalidate()
             connection.close()
+            if time.monotonic() - asked > self._timeout / 2:
+                # Not the connection is gone: the server does not answer.
+                self._silent_at = time.monotonic()
+                raise
             return self._pool.connect()
         return connection

@@ -115,7 +115,7 @@ def mounted(published: Service) -> Iterator[Client]:
     installation = type(published.installation)(
         type(published.installation.config)(
             {**published.installation.config.values, "PUBLIC_URL": ""},
-            published.installation.config.mysql_servers,
+            published.installation.config.servers["mysql"],
         )
     )
     app = DispatcherMiddleware(NotFound(), {"/base/v1": create_app(installation)})

@@ -1,0 +1,61 @@
+"""The state database is killed and restarted under load."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from devstack.mariadb import MariaDB
+from devstack.postgres import Postgres
+from devstack.processes import wait_until
+from devstack.valkey import Valkey
+from tests.faults.callers import Ledger
+from tests.faults.load import Load
+from tests.faults.oracle import Oracle
+from tests.faults.stack import FaultyService
+from tests.support.servers import postgres_state_url
+from tests.support.service import running
+
+#: Seconds after the database's return within which everything works again.
+READY = 3.0
+
+
+@pytest.fixture
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL of our own to kill."""
+    if Postgres.missing():
+        pytest.skip("postgres is not installed: apt-get install postgresql")
+    server = Postgres(tmp_path_factory.mktemp("state"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_restart_of_the_state_database_is_an_outage_and_no_more(
+    tmp_path_factory: pytest.TempPathFactory,
+    mariadb: MariaDB,
+    valkey: Valkey,
+    state: Postgres,
+    ledger: Ledger,
+) -> None:
+    service = FaultyService(
+        tmp_path_factory.mktemp("stateful"),
+        mariadb=mariadb,
+        valkey=valkey,
+        state_url=postgres_state_url(state, "stateful"),
+    )
+    load = Load(service, ledger)
+    with running(service, fronts=2):
+        with load.flowing(clients=6):
+            load.run_for(2)
+            down = time.monotonic()
+            state.kill()
+            load.run_for(2)
+            state.start()
+            up = time.monotonic()
+            wait_until(lambda: all(map(service.answers, range(2))), timeout=READY, what="ready")
+            load.run_for(READY + 2)
+        assert not load.bad_outside(down, up + READY)
+        assert not load.not_plain_outages()
+        assert len(load.good_after(up + READY)) > 20
+        Oracle(service.installation, {"default": mariadb}, ledger).assert_clean()
