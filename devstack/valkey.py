@@ -42,6 +42,8 @@ class Valkey(Server):
                 f"port {self.port}",
                 f"dir {_quoted(str(self.data))}",
                 f"requirepass {self.password}",
+                # Enough for each service of a test run to have one of its own.
+                "databases 1000",
                 'save ""',
                 "appendonly no",
                 "loglevel warning",

@@ -115,7 +115,7 @@ def mounted(published: Service) -> Iterator[Client]:
     installation = type(published.installation)(
         type(published.installation.config)(
             {**published.installation.config.values, "PUBLIC_URL": ""},
-            published.installation.config.servers["mysql"],
+            published.installation.config.servers,
         )
     )
     app = DispatcherMiddleware(NotFound(), {"/base/v1": create_app(installation)})

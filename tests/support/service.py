@@ -62,9 +62,12 @@ class Service:
 
     @classmethod
     def _own_broker_database(cls, valkey: Valkey) -> str:
-        """Return the URL of one of Valkey's sixteen databases, so that services do not meet."""
+        """Return the URL of a database of Valkey's that no other service uses.
+
+        Some services live as long as the whole run, so a number is never used again.
+        """
         Service._services += 1
-        return f"{valkey.url.rpartition('/')[0]}/{Service._services % 16}"
+        return f"{valkey.url.rpartition('/')[0]}/{Service._services}"
 
     # Processes ----------------------------------------------------------------------
 
