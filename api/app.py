@@ -1,5 +1,7 @@
 """The WSGI application."""
 
+import gc
+
 from flask import Flask
 
 from api import credentials, health, queue, requests, responses
@@ -28,6 +30,17 @@ def create_app(installation: Installation | None = None) -> Flask:
     )
     requests.install(app)
     responses.install(app)
+    _spare_the_collector()
     for module in (credentials, queue, health):
         app.register_blueprint(module.blueprint)
     return app
+
+
+def _spare_the_collector() -> None:
+    """Take what was loaded so far out of the garbage collector's rounds, and make them rarer.
+
+    It is there to stay, and walking it over and over is a noticeable share of each request.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)

@@ -62,7 +62,7 @@ class Loads:
             .group_by(Credentials.server)
         )
         with self._database.read() as session:
-            counts = dict(session.execute(query).tuples().all())
+            counts = {row[0]: row[1] for row in session.execute(query)}
         with self._lock:
             self._counts[backend] = counts
             self._counted[backend] = time.monotonic()

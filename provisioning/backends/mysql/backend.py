@@ -50,8 +50,6 @@ _USER_EXISTS = ER.CANNOT_USER
 _DATABASE_EXISTS = ER.DB_CREATE_EXISTS
 _TOO_MANY_USER_CONNECTIONS = {ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
 
-#: Seconds to wait for the end of the session that tried the new login.
-OWN_SESSION_PATIENCE = 2.0
 #: Seconds until killed sessions must be gone.
 SESSIONS_PATIENCE = 8.0
 ANY_HOST = "%"
@@ -304,27 +302,12 @@ def _grants(run: Statements, spec: Spec) -> int:
 
 def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
     try:
-        connection = server.connect_as(spec.user_name, password, spec.object_name)
-        session = connection.thread_id()
-        connection.close()
+        server.connect_as(spec.user_name, password, spec.object_name).close()
     except pymysql.Error as problem:
         error = translate(problem, spec.server)
         # Connections that a shared login already holds prove that it works.
-        if error_number(error) in _TOO_MANY_USER_CONNECTIONS:
-            return
-        raise error from None
-    _await_end(server, session)
-
-
-def _await_end(server: Server, session: int) -> None:
-    """Wait until our own session is off the list, so that nobody takes it for the owner's."""
-    end = time.monotonic() + OWN_SESSION_PATIENCE
-    with server.statements() as run:
-        while (
-            run(f"SELECT 1 FROM {server.processlist} WHERE id = %s", session)
-            and time.monotonic() < end
-        ):
-            time.sleep(0.001)
+        if error_number(error) not in _TOO_MANY_USER_CONNECTIONS:
+            raise error from None
 
 
 def _end_sessions(run: Statements, server: Server, spec: Spec, *, only_here: bool) -> int:
