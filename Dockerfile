@@ -11,7 +11,7 @@ RUN useradd --system --create-home --home-dir /app provisioning
 WORKDIR /app
 
 COPY . /src
-RUN pip install --no-cache-dir --disable-pip-version-check /src \
+RUN pip install --no-cache-dir --disable-pip-version-check '/src[snowflake]' \
     && cp /src/Procfile /src/docker-entrypoint.sh /app/ \
     && rm -rf /src
 

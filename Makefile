@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 SCRATCH := $(CURDIR)/.provisioning-test
-TYPED := provisioning workers api devstack celeryconfig.py
+TYPED := provisioning workers api devstack snowflake_simulator celeryconfig.py
 PYTEST_OPTIONS ?=
 
 .PHONY: help run test lint bench format env-file clean

@@ -18,6 +18,7 @@ from devstack.postgres import Postgres
 from devstack.processes import StartFailed, wait_until
 from devstack.procfile import TREE, ServiceProcess, procfile_commands, service_environment
 from devstack.server import Server, write_private
+from devstack.snowflake import SimulatedSnowflake
 from devstack.valkey import Valkey
 
 READY_SECONDS = 60
@@ -54,6 +55,7 @@ class Stack:
         self.token = ""
         self.mariadb = MariaDB(self.directory / "mariadb")
         self.postgres = Postgres(self.directory / "postgres")
+        self.snowflake = SimulatedSnowflake(self.directory / "snowflake")
         self.valkey = Valkey(self.directory / "valkey")
         self.processes: list[ServiceProcess] = []
         self._printer = Printer(width=max(map(len, procfile_commands())))
@@ -88,6 +90,9 @@ class Stack:
         if "postgres" not in self._absences:
             self._start_server(self.postgres)
             self.postgres.ensure_database(WAREHOUSE)
+        if not SimulatedSnowflake.missing():
+            self._start_server(self.snowflake)
+            self.snowflake.ensure_warehouse()
         self._held = _hold_wanted_or_any(self.wanted_port)
         environment = service_environment(self._settings())
         self._prepare_state(environment)
@@ -118,13 +123,17 @@ class Stack:
         yield Part("broker", True, f"{self.valkey.host}:{self.valkey.port}", "Valkey, private")
         yield self._mysql_part()
         yield from self._workspace_parts()
-        for name in ("snowflake", "docker"):
-            yield Part(name, False, "", NOT_IN_THIS_VERSION)
+        yield self._snowflake_part()
+        yield Part("docker", False, "", NOT_IN_THIS_VERSION)
 
     @property
     def mysql_is_on(self) -> bool:
         """Whether credentials for MySQL can be made."""
         return self.mariadb in self._started_servers
+
+    @property
+    def _simulates_snowflake(self) -> bool:
+        return self.snowflake in self._started_servers
 
     def _mysql_part(self) -> Part:
         absence = self._absences.get("mariadb")
@@ -144,6 +153,12 @@ class Stack:
             else:
                 why = f"{absence.reason}; to get it: {absence.command}"
                 yield Part(name, False, "", why)
+
+    def _snowflake_part(self) -> Part:
+        if not self._simulates_snowflake:
+            return Part("snowflake", False, "", "install the package with its `dev` extra")
+        where = f"{self.snowflake.host}:{self.snowflake.port}"
+        return Part("snowflake", True, where, "simulator, not Snowflake; forgets all at each stop")
 
     def _workspace_settings(self) -> dict[str, str]:
         if self.postgres not in self._started_servers:
@@ -171,6 +186,7 @@ class Stack:
             "ENCRYPTION_KEYS": self._kept("encryption-key", lambda: Fernet.generate_key().decode()),
             "MYSQL_URL": self.mariadb.url if self.mysql_is_on else "",
             **self._workspace_settings(),
+            "SNOWFLAKE_URL": self.snowflake.url if self._simulates_snowflake else "",
             "SERVERS_FILE": "",
             "BEAT_SCHEDULE": str(self.directory / "beat-schedule"),
             "HOST": self.host,

@@ -146,7 +146,8 @@ def _type_keys(rules: BackendRules, type_: str) -> list[Key]:
             limit_key(backend, type_, "connections"),
             _whole(0),
             "0",
-            f"Simultaneous connections of one {backend} {type_} login; 0 is the server's limit.",
+            f"Simultaneous connections of one {backend} {type_} login; 0 is the server's limit."
+            + (" Without effect: it has no limit per login." if backend == "snowflake" else ""),
         ),
         Key(
             limit_key(backend, type_, "statement_seconds"),

@@ -1,6 +1,7 @@
 """One installation: the configuration and the parts made from it, shared by a process."""
 
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -9,6 +10,7 @@ from provisioning.backends.base import Backend
 from provisioning.claims import Keeper
 from provisioning.config import Config
 from provisioning.database import Database, NumberBlocks
+from provisioning.errors import ConfigurationError
 from provisioning.models import Setting
 from provisioning.placement import Loads
 from provisioning.tokens import LocalTokens, StorageTokens, TokenVerifier
@@ -70,6 +72,12 @@ def _build_backend(name: str, config: Config) -> Backend:
         from provisioning.backends.mysql import MySQLBackend
 
         return MySQLBackend(servers, limits, timeout, connections)
+    if name == "snowflake":
+        if find_spec("snowflake") is None:
+            raise ConfigurationError("snowflake: install the package with its `snowflake` extra")
+        from provisioning.backends.snowflake import SnowflakeBackend
+
+        return SnowflakeBackend(servers, limits, timeout, connections)
     from provisioning.backends.redshift import RedshiftBackend
 
     return RedshiftBackend(name, servers, limits, timeout, connections)

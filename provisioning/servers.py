@@ -41,6 +41,10 @@ class Server:
     #: CA file; when set, admin connections use TLS and verify the server.
     tls_ca: str = ""
 
+    def flaw(self) -> str | None:
+        """Return what makes the options useless together, in words, or None."""
+        return None
+
     def takes(self, type_: str) -> bool:
         """Return whether new credentials of the type may be placed here."""
         return self.takes_new and (not self.types or type_ in self.types)
@@ -76,8 +80,45 @@ class RedshiftServer(PostgresServer):
     default_port: ClassVar[int] = 5439
 
 
+@dataclass(frozen=True, kw_only=True)
+class SnowflakeServer(Server):
+    """A Snowflake account, and where in it workspaces are made."""
+
+    default_port: ClassVar[int] = 443
+
+    #: The admin's; a private key may take its place.
+    password: Secret = Secret("")
+    #: File with the admin's private key, PEM (PKCS 8) without a passphrase.
+    private_key_file: str = ""
+    #: The admin's role; empty is its default role.
+    role: str = ""
+    #: The account's identifier; empty is the host's first part.
+    account: str = ""
+    warehouse: str
+    #: ``{project}`` stands for the project's id. Made when it is missing and the admin may.
+    database: str = "sapi_{project}"
+    #: The TYPE of the users that are made.
+    user_type: str = "LEGACY_SERVICE"
+    #: ``http`` is for a simulator.
+    protocol: str = "https"
+
+    def flaw(self) -> str | None:
+        if bool(self.password.reveal()) == bool(self.private_key_file):
+            return "give the admin either a password or a private_key_file"
+        if self.user_type == "SERVICE":
+            return "user_type SERVICE has no passwords, and key pairs are not handed out yet"
+        if self.user_type not in ("LEGACY_SERVICE", "PERSON"):
+            return "user_type must be LEGACY_SERVICE or PERSON"
+        if self.protocol not in ("https", "http"):
+            return "protocol must be https or http"
+        if self.tls_ca:
+            return "tls_ca is not an option of snowflake: its driver trusts the system's CAs"
+        return None
+
+
 KINDS: dict[str, type[Server]] = {
     "mysql": MySQLServer,
+    "snowflake": SnowflakeServer,
     "redshift-workspace": RedshiftServer,
     "postgresql": PostgresServer,
 }
@@ -187,12 +228,15 @@ def _build(kind: type[Server], backend: str, where: str, table: Mapping[str, Any
     for type_ in table.get("types", ()):
         if type_ not in BACKENDS[backend].types:
             raise ConfigurationError(f"{where}.types: '{type_}' is not a type of {backend}")
-    values = {**table, "password": Secret(table["password"])}
+    values = {**table, "password": Secret(table.get("password", ""))}
     values["port"] = table.get("port") or kind.default_port
     values["public_host"] = table.get("public_host") or table["host"]
     values["public_port"] = table.get("public_port") or values["port"]
     values["types"] = tuple(table.get("types", ()))
-    return kind(**values)
+    server = kind(**values)
+    if flaw := server.flaw():
+        raise ConfigurationError(f"{where}: {flaw}")
+    return server
 
 
 def _require_different_names(backend: str, servers: list[Server]) -> None:

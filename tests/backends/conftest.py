@@ -1,10 +1,6 @@
-"""What the conformance suite needs to know of each backend."""
+"""The servers and backends that the conformance suite runs on."""
 
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
 from typing import Any
 
 import psycopg2
@@ -13,99 +9,15 @@ import pytest
 
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
-from provisioning.backends.base import Backend, Owner, Spec
+from provisioning.backends.base import Spec
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.backends.redshift import RedshiftBackend
-from provisioning.claims import Lease
-from provisioning.config import Limits
-from provisioning.models import Credentials
-from provisioning.servers import MySQLServer, PostgresServer
+from provisioning.backends.snowflake import SnowflakeBackend
+from provisioning.servers import MySQLServer, PostgresServer, SnowflakeServer
 from provisioning.vault import Secret, generate_password
-
-_numbers = count(1)
-TYPES = ("transformations", "sandbox", "writer", "luckyguess")
-NO_LIMITS = {type_: Limits(0, 0) for type_ in TYPES}
-
-
-def lease(token: int = 1, *, seconds: float = 60.0) -> Lease:
-    """Return a lease that runs out in ``seconds``, or did so when negative."""
-    return Lease(Credentials, 0, token, time.monotonic() + seconds)
-
-
-class Case(ABC):
-    """One backend on a real server, for one type of credential."""
-
-    #: The driver's base error, and a long-running statement.
-    error: type[Exception]
-    sleep: str
-
-    def __init__(self, backend: Backend, type_: str) -> None:
-        self.backend = backend
-        self.type = type_
-        self.prefix = f"t{next(_numbers):03d}_"
-
-    def spec(self, *, person: str | None = None, project: str = "70") -> Spec:
-        number = next(_numbers)
-        owner = Owner(project, str(number), person)
-        return self.backend.plan(self.prefix, owner, self.type, number, "one")
-
-    def made(self, **who: Any) -> tuple[Spec, Secret]:
-        spec, password = self.spec(**who), generate_password()
-        self.backend.create(spec, password, lease())
-        return spec, password
-
-    @contextmanager
-    def session(self, spec: Spec, password: Secret, **options: Any) -> Iterator[Any]:
-        connection = self.connect(spec, password, **options)
-        try:
-            yield connection
-        finally:
-            with suppress(self.error):
-                connection.close()
-
-    @abstractmethod
-    def connect(self, spec: Spec, password: Secret, *, autocommit: bool = True) -> Any:
-        """Log in with the credential."""
-
-    @abstractmethod
-    def admin(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run a statement as the server's administrator."""
-
-    @abstractmethod
-    def make_foreign_object(self, spec: Spec) -> None:
-        """Make, as somebody else, the database or schema that ``spec`` would have."""
-
-    @abstractmethod
-    def foreign_object_survives(self, spec: Spec) -> bool:
-        """Return whether it is still there, and remove it."""
-
-    @abstractmethod
-    def remove_object(self, spec: Spec) -> None:
-        """Remove the database or schema behind the service."""
-
-    @abstractmethod
-    def remove_login(self, spec: Spec) -> None:
-        """Remove the login behind the service."""
-
-    @abstractmethod
-    def lock_login(self, spec: Spec) -> None:
-        """Leave the login as half of a drop does."""
-
-    @abstractmethod
-    def runs_long(self, spec: Spec) -> bool:
-        """Return whether a long statement of the login runs."""
-
-    @abstractmethod
-    def hold_lock(self, spec: Spec) -> Any:
-        """Return a connection that holds the credential's lock, as a stale holder does."""
-
-    @abstractmethod
-    def remains(self, spec: Spec) -> list[str]:
-        """Return what the server still has of a credential."""
-
-    @abstractmethod
-    def forbidden(self, other: Spec) -> list[str]:
-        """Return statements that a login must not be able to run."""
+from snowflake_simulator import SnowflakeSimulator
+from tests.backends.case import NO_LIMITS, Case
+from tests.backends.snowflake_case import SnowflakeCase, snowflake_account
 
 
 class MySQLCase(Case):
@@ -360,10 +272,42 @@ def redshift_backend(warehouse: PostgresServer) -> RedshiftBackend:
     return RedshiftBackend("postgresql", (warehouse,), NO_LIMITS, timeout=10, connections=4)
 
 
-@pytest.fixture(params=["mysql transformations", "mysql sandbox", "postgresql writer"])
+@pytest.fixture(scope="session")
+def snowflake_one() -> Iterator[tuple[SnowflakeSimulator, SnowflakeServer]]:
+    """The simulated account that most tests share, with the configuration for it."""
+    with snowflake_account() as account:
+        yield account
+
+
+@pytest.fixture(scope="session")
+def snowflake_backend(
+    snowflake_one: tuple[SnowflakeSimulator, SnowflakeServer],
+) -> SnowflakeBackend:
+    return SnowflakeBackend((snowflake_one[1],), NO_LIMITS, timeout=10, connections=4)
+
+
+#: The kinds of credential on servers with locks that outlast a statement, and on the others.
+LOCKING = ("mysql transformations", "mysql sandbox", "postgresql writer")
+LOCKLESS = ("snowflake writer", "snowflake sandbox")
+
+
+@pytest.fixture(params=LOCKING + LOCKLESS)
 def case(request: pytest.FixtureRequest) -> Case:
     """Each backend and kind of credential the conformance suite runs on."""
+    return make_case(request)
+
+
+@pytest.fixture(params=LOCKING)
+def locking_case(request: pytest.FixtureRequest) -> Case:
+    """Those whose server fences off a stale holder by itself."""
+    return make_case(request)
+
+
+def make_case(request: pytest.FixtureRequest) -> Case:
     backend, type_ = request.param.split()
+    if backend == "snowflake":
+        simulator, _ = request.getfixturevalue("snowflake_one")
+        return SnowflakeCase(request.getfixturevalue("snowflake_backend"), type_, simulator)
     if backend == "mysql":
         return MySQLCase(
             request.getfixturevalue("mysql_backend"), type_, request.getfixturevalue("mariadb")

@@ -10,7 +10,7 @@ from devstack.processes import wait_until
 from provisioning.backends.base import EngineUnavailable, NameInUse
 from provisioning.claims import ClaimLost
 from provisioning.vault import generate_password
-from tests.backends.conftest import Case, lease
+from tests.backends.case import Case, lease
 
 
 def query(connection: Any, sql: str) -> list[tuple[Any, ...]]:
@@ -204,13 +204,13 @@ def test_a_holder_whose_claim_ran_out_changes_nothing(case: Case) -> None:
         pass
 
 
-def test_a_stale_holders_session_on_the_server_is_ended(case: Case) -> None:
-    spec, _ = case.made()
-    stale = case.hold_lock(spec)
-    case.backend.drop(spec, lease())
-    with pytest.raises(case.error):
+def test_a_stale_holders_session_on_the_server_is_ended(locking_case: Case) -> None:
+    spec, _ = locking_case.made()
+    stale = locking_case.hold_lock(spec)
+    locking_case.backend.drop(spec, lease())
+    with pytest.raises(locking_case.error):
         query(stale, "SELECT 1")
-    assert case.remains(spec) == []
+    assert locking_case.remains(spec) == []
 
 
 def test_a_server_that_is_not_configured_is_unavailable(case: Case) -> None:

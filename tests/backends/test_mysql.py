@@ -17,7 +17,8 @@ from devstack.mariadb import MariaDB
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.config import Limits
 from provisioning.vault import Secret, generate_password
-from tests.backends.conftest import NO_LIMITS, MySQLCase, lease, mysql_server
+from tests.backends.case import NO_LIMITS, lease
+from tests.backends.conftest import MySQLCase, mysql_server
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from provisioning.backends.redshift.dialect import POSTGRESQL, REDSHIFT, detect
 from provisioning.config import Limits
 from provisioning.servers import PostgresServer
 from provisioning.vault import Secret, generate_password
-from tests.backends.conftest import NO_LIMITS, PostgresCase, lease
+from tests.backends.case import NO_LIMITS, lease
+from tests.backends.conftest import PostgresCase
 
 
 @pytest.fixture

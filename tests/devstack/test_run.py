@@ -97,6 +97,7 @@ def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
     try:
         first.wait_until_ready()
         assert "mysql" in first.text
+        assert re.search(r"snowflake .* on .*simulator, not Snowflake", first.text)
         create, look, drop = first.curl_lines()
         created = paste(create)
         assert paste(look)["credentials"] == created["credentials"]

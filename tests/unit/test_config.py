@@ -83,6 +83,31 @@ def test_one_server_comes_from_a_url() -> None:
     assert server.password.reveal() == "p@ss"
 
 
+def test_a_snowflake_account_comes_from_a_url() -> None:
+    (server,) = load(
+        SNOWFLAKE_URL="snowflake://ops:p%40ss@acme.snowflakecomputing.com?warehouse=WH"
+    ).servers["snowflake"]
+    assert (server.port, server.protocol, server.database) == (443, "https", "sapi_{project}")
+    assert (server.warehouse, server.user_type) == ("WH", "LEGACY_SERVICE")
+    assert server.password.reveal() == "p@ss"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("", "warehouse is missing"),
+        ("warehouse=W&private_key_file=/k", "either a password or a private_key_file"),
+        ("warehouse=W&user_type=SERVICE", "SERVICE has no passwords"),
+        ("warehouse=W&user_type=ROBOT", "LEGACY_SERVICE or PERSON"),
+        ("warehouse=W&protocol=ftp", "https or http"),
+        ("warehouse=W&tls_ca=/ca", "tls_ca is not an option"),
+    ],
+)
+def test_a_wrong_snowflake_account_is_explained(options: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        load(SNOWFLAKE_URL=f"snowflake://ops:pass@acme.example.com?{options}")
+
+
 def test_several_servers_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "servers.toml"
     file.write_text(

@@ -1,0 +1,5 @@
+"""Snowflake."""
+
+from provisioning.backends.snowflake.backend import SnowflakeBackend
+
+__all__ = ["SnowflakeBackend"]

@@ -1,0 +1,153 @@
+"""Snowflake for the conformance suite: the simulator, and the real connector."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import snowflake.connector
+
+from provisioning.backends.base import Spec
+from provisioning.backends.snowflake import SnowflakeBackend
+from provisioning.servers import SnowflakeServer
+from provisioning.vault import Secret, generate_password
+from snowflake_simulator import SnowflakeSimulator
+from tests.backends.case import Case
+
+
+class SnowflakeCase(Case):
+    """Against the simulator, with the real connector."""
+
+    error = snowflake.connector.errors.Error
+    sleep = "SELECT SYSTEM$WAIT(30)"
+
+    def __init__(
+        self, backend: SnowflakeBackend, type_: str, simulator: SnowflakeSimulator
+    ) -> None:
+        super().__init__(backend, type_)
+        self.simulator = simulator
+
+    def connect(self, spec: Spec, password: Secret, *, autocommit: bool = True) -> Any:
+        return snowflake_login(
+            self.simulator, spec.user_name, password.reveal(), autocommit=autocommit
+        )
+
+    def admin(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return snowflake_admin(self.simulator, sql, *values)
+
+    def make_foreign_object(self, spec: Spec) -> None:
+        self.admin(f"CREATE SCHEMA {spec.object_name}")
+        self.admin(f"CREATE TABLE {spec.object_name}.theirs (a INT)")
+
+    def foreign_object_survives(self, spec: Spec) -> bool:
+        found = self.admin(f"SELECT COUNT(*) FROM {spec.object_name}.theirs") == [(0,)]
+        self.remove_object(spec)
+        return found
+
+    def remove_object(self, spec: Spec) -> None:
+        self.admin(f"DROP SCHEMA {spec.object_name}")
+
+    def remove_login(self, spec: Spec) -> None:
+        self.admin(f"DROP USER {spec.user_name}")
+
+    def lock_login(self, spec: Spec) -> None:
+        self.admin(f"ALTER USER {spec.user_name} SET DISABLED = TRUE")
+
+    def runs_long(self, spec: Spec) -> bool:
+        return bool(self.simulator.running_statements(spec.user_name))
+
+    def hold_lock(self, spec: Spec) -> Any:
+        raise NotImplementedError("there are no locks to hold")
+
+    def remains(self, spec: Spec) -> list[str]:
+        database, schema = spec.object_name.split(".")
+        looks = {
+            "user": ("SHOW TERSE USERS", spec.user_name),
+            "role": ("SHOW ROLES", spec.user_name),
+            "schema": (f"SHOW TERSE SCHEMAS IN DATABASE {database}", schema),
+        }
+        found = [
+            f"{what} {name}"
+            for what, (sql, name) in looks.items()
+            if any(name in row for row in self.admin(sql))
+        ]
+        sessions = self.simulator.open_sessions(spec.user_name)
+        return found + [f"session {number}" for number in sessions]
+
+    def forbidden(self, other: Spec) -> list[str]:
+        return [
+            f"CREATE TABLE {other.object_name}.t (a INT)",
+            f"SELECT * FROM {other.object_name}.theirs",
+            "CREATE SCHEMA mine_alone",
+            "CREATE DATABASE mine_alone",
+            "CREATE USER mallory PASSWORD = 'Long-enough-for-a-policy-1'",
+            "CREATE ROLE mallory",
+            "USE ROLE ACCOUNTADMIN",
+            "ALTER WAREHOUSE wh SET STATEMENT_TIMEOUT_IN_SECONDS = 0",
+            "SELECT * FROM SNOWFLAKE.ACCOUNT_USAGE.SESSIONS",
+        ]
+
+
+def snowflake_login(simulator: SnowflakeSimulator, user: str, password: str, **options: Any) -> Any:
+    """Open a connection to a simulator as its callers do."""
+    return snowflake.connector.connect(
+        account=simulator.account,
+        host=simulator.host,
+        port=simulator.port,
+        protocol="http",
+        user=user,
+        password=password,
+        enable_server_session_keep_alive_auto_detection=False,
+        **options,
+    )
+
+
+ACCOUNT_ADMIN, ACCOUNT_PASSWORD = "BOSS", "the account's own"
+
+
+def snowflake_admin(simulator: SnowflakeSimulator, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run a statement as the account's administrator."""
+    with (
+        snowflake_login(simulator, ACCOUNT_ADMIN, ACCOUNT_PASSWORD, warehouse="WH") as connection,
+        connection.cursor() as cursor,
+    ):
+        return list(cursor.execute(sql, values or None).fetchall())
+
+
+@contextmanager
+def snowflake_account() -> Iterator[tuple[SnowflakeSimulator, SnowflakeServer]]:
+    """Run a simulator with the service's own admin, who has just the rights it needs."""
+    password = generate_password()
+    with SnowflakeSimulator(ACCOUNT_ADMIN, ACCOUNT_PASSWORD) as simulator:
+        for statement in (
+            "CREATE WAREHOUSE wh",
+            "CREATE DATABASE sapi_70",
+            "CREATE ROLE provisioner",
+            f"CREATE USER provisioner PASSWORD = '{password.reveal()}' TYPE = LEGACY_SERVICE "
+            "DEFAULT_ROLE = provisioner",
+            "GRANT ROLE provisioner TO USER provisioner",
+            # As is usual: what roles own, the account's administrator may change.
+            "GRANT ROLE provisioner TO ROLE accountadmin",
+            "GRANT CREATE USER ON ACCOUNT TO ROLE provisioner",
+            "GRANT CREATE ROLE ON ACCOUNT TO ROLE provisioner",
+            "GRANT USAGE ON WAREHOUSE wh TO ROLE provisioner WITH GRANT OPTION",
+            "GRANT MONITOR ON WAREHOUSE wh TO ROLE provisioner",
+            "GRANT USAGE ON DATABASE sapi_70 TO ROLE provisioner WITH GRANT OPTION",
+            "GRANT CREATE SCHEMA ON DATABASE sapi_70 TO ROLE provisioner",
+            "GRANT IMPORTED PRIVILEGES ON DATABASE snowflake TO ROLE provisioner",
+        ):
+            snowflake_admin(simulator, statement)
+        yield (
+            simulator,
+            SnowflakeServer(
+                name="one",
+                host=simulator.host,
+                port=simulator.port,
+                user="provisioner",
+                password=password,
+                public_host=simulator.host,
+                public_port=simulator.port,
+                account=simulator.account,
+                warehouse="wh",
+                protocol="http",
+            ),
+        )
