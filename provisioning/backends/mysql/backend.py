@@ -16,13 +16,13 @@ from provisioning.backends.base import (
     EngineBusy,
     EngineError,
     EngineRefused,
-    EngineUnavailable,
     Health,
     NameInUse,
     Owner,
     Placement,
     Spec,
 )
+from provisioning.backends.fleet import Fleet
 from provisioning.backends.mysql.server import (
     LOCK_WAIT,
     Server,
@@ -67,23 +67,13 @@ class MySQLBackend:
         timeout: int,
         connections: int,
     ) -> None:
-        self._servers = {config.name: Server(config, timeout, connections) for config in servers}
+        self._servers = Fleet(Server(config, timeout, connections) for config in servers)
         self._limits = limits
-
-    def _server(self, name: str) -> Server:
-        try:
-            return self._servers[name]
-        except KeyError:
-            raise EngineUnavailable(f"server {name} is not configured") from None
 
     # Pure ---------------------------------------------------------------------------
 
     def placements(self, type_: str) -> list[Placement]:
-        return [
-            Placement(server.config.name, server.config.max_credentials or None)
-            for server in self._servers.values()
-            if server.config.takes(type_)
-        ]
+        return self._servers.placements(type_)
 
     def shares_login(self, type_: str) -> bool:
         return type_ == "sandbox"
@@ -108,7 +98,7 @@ class MySQLBackend:
         return Spec(credentials_id, type_, server, user, database)
 
     def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
-        config = self._server(spec.server).config
+        config = self._servers[spec.server].config
         return {
             "hostname": config.public_host,
             "port": config.public_port,
@@ -120,7 +110,7 @@ class MySQLBackend:
     # Create -------------------------------------------------------------------------
 
     def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         with server.statements() as run:
             _fence(run, spec, lease)
             failpoint("create.locked")
@@ -167,7 +157,7 @@ class MySQLBackend:
     # Look ---------------------------------------------------------------------------
 
     def exists(self, spec: Spec) -> bool:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         with server.statements() as run:
             if server.is_mariadb:
                 logins = (
@@ -193,7 +183,7 @@ class MySQLBackend:
         return bool(databases and users and grants)
 
     def in_use(self, spec: Spec) -> bool:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         if not self.shares_login(spec.type):
             return bool(server.sessions.databases_of(spec.user_name))
         open_in = server.sessions.databases_of(spec.user_name, spec.object_name)
@@ -203,7 +193,7 @@ class MySQLBackend:
             return _grants(run, spec) <= 1
 
     def check(self) -> list[Health]:
-        return [_check(server) for server in self._servers.values()]
+        return [_check(server) for server in self._servers]
 
     def prolong(self, spec: Spec) -> None:
         """Do nothing: a login's password ends with the login."""
@@ -211,14 +201,14 @@ class MySQLBackend:
     # End ----------------------------------------------------------------------------
 
     def kill(self, spec: Spec, lease: Lease) -> int:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         with server.statements() as run:
             lease.check()
             only_here = self.shares_login(spec.type) and _grants(run, spec) > 1
             return _end_sessions(run, server, spec, only_here=only_here)
 
     def drop(self, spec: Spec, lease: Lease) -> None:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         with server.statements() as run:
             _fence(run, spec, lease)
             failpoint("drop.locked")

@@ -13,13 +13,13 @@ from psycopg2 import errorcodes
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
-    EngineUnavailable,
     Health,
     NameInUse,
     Owner,
     Placement,
     Spec,
 )
+from provisioning.backends.fleet import Fleet
 from provisioning.backends.redshift.server import Server, Statements, translate
 from provisioning.claims import Lease
 from provisioning.config import Limits
@@ -60,23 +60,13 @@ class RedshiftBackend:
         connections: int,
     ) -> None:
         self.name = name
-        self._servers = {config.name: Server(config, timeout, connections) for config in servers}
+        self._servers = Fleet(Server(config, timeout, connections) for config in servers)
         self._limits = limits
-
-    def _server(self, name: str) -> Server:
-        try:
-            return self._servers[name]
-        except KeyError:
-            raise EngineUnavailable(f"server {name} is not configured") from None
 
     # Pure ---------------------------------------------------------------------------
 
     def placements(self, type_: str) -> list[Placement]:
-        return [
-            Placement(server.config.name, server.config.max_credentials or None)
-            for server in self._servers.values()
-            if server.config.takes(type_)
-        ]
+        return self._servers.placements(type_)
 
     def shares_login(self, type_: str) -> bool:
         return False
@@ -93,7 +83,7 @@ class RedshiftBackend:
         )
 
     def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
-        config = self._server(spec.server).config
+        config = self._servers[spec.server].config
         return {
             "hostname": config.public_host,
             "port": config.public_port,
@@ -107,7 +97,7 @@ class RedshiftBackend:
     # Create -------------------------------------------------------------------------
 
     def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         with server.statements() as run:
             _fence(run, server, spec, lease)
             failpoint("create.locked")
@@ -156,13 +146,13 @@ class RedshiftBackend:
 
     def prolong(self, spec: Spec) -> None:
         until = _door_closes(spec.expires_at)
-        with self._server(spec.server).statements() as run:
+        with self._servers[spec.server].statements() as run:
             run(f"ALTER USER {quote_sql_name(spec.user_name)} VALID UNTIL %s", until)
 
     # Look ---------------------------------------------------------------------------
 
     def exists(self, spec: Spec) -> bool:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         limit = " AND r.rolconnlimit <> 0" if server.dialect.shows_connection_limit else ""
         joined = " JOIN pg_roles r ON r.oid = u.usesysid" if limit else ""
         with server.statements() as run:
@@ -176,21 +166,21 @@ class RedshiftBackend:
         return bool(found)
 
     def in_use(self, spec: Spec) -> bool:
-        return bool(self._server(spec.server).sessions.databases_of(spec.user_name))
+        return bool(self._servers[spec.server].sessions.databases_of(spec.user_name))
 
     def check(self) -> list[Health]:
-        return [_check(server) for server in self._servers.values()]
+        return [_check(server) for server in self._servers]
 
     # End ----------------------------------------------------------------------------
 
     def kill(self, spec: Spec, lease: Lease) -> int:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         with server.statements() as run:
             lease.check()
             return _end_sessions(run, server, spec)
 
     def drop(self, spec: Spec, lease: Lease) -> None:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         user = quote_sql_name(spec.user_name)
         with server.statements() as run:
             _fence(run, server, spec, lease)

@@ -12,13 +12,13 @@ from snowflake.connector.errors import Error
 from provisioning.backends.base import (
     EngineBusy,
     EngineRefused,
-    EngineUnavailable,
     Health,
     NameInUse,
     Owner,
     Placement,
     Spec,
 )
+from provisioning.backends.fleet import Fleet
 from provisioning.backends.snowflake.check import check_server
 from provisioning.backends.snowflake.server import (
     EXISTS,
@@ -58,30 +58,20 @@ class SnowflakeBackend:
         timeout: int,
         connections: int,
     ) -> None:
-        self._servers = {config.name: Server(config, timeout, connections) for config in servers}
+        self._servers = Fleet(Server(config, timeout, connections) for config in servers)
         self._limits = limits
-
-    def _server(self, name: str) -> Server:
-        try:
-            return self._servers[name]
-        except KeyError:
-            raise EngineUnavailable(f"server {name} is not configured") from None
 
     # Pure ---------------------------------------------------------------------------
 
     def placements(self, type_: str) -> list[Placement]:
-        return [
-            Placement(server.config.name, server.config.max_credentials or None)
-            for server in self._servers.values()
-            if server.config.takes(type_)
-        ]
+        return self._servers.placements(type_)
 
     def shares_login(self, type_: str) -> bool:
         return False
 
     def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
         # The server folds unquoted names to upper case, so upper case is what callers see.
-        template = self._server(server).config.database
+        template = self._servers[server].config.database
         database = template.replace("{project}", owner.project_id)
         number = str(credentials_id)
         schema = build_name(prefix, "workspace", number, limit=PART_LIMIT)
@@ -94,7 +84,7 @@ class SnowflakeBackend:
         )
 
     def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
-        config = self._server(spec.server).config
+        config = self._servers[spec.server].config
         database, schema = spec.object_name.split(".")
         return {
             "hostname": config.public_host,
@@ -110,7 +100,7 @@ class SnowflakeBackend:
     # Create -------------------------------------------------------------------------
 
     def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
-        server = self._server(spec.server)
+        server = self._servers[spec.server]
         role = user = quote_sql_name(spec.user_name)
         schema = _schema(spec)
         first = lease.token == 1
@@ -163,35 +153,35 @@ class SnowflakeBackend:
         change = "UNSET DAYS_TO_EXPIRY"
         if spec.expires_at is not None:
             change = f"SET DAYS_TO_EXPIRY = {_days_left(spec.expires_at)}"
-        with self._server(spec.server).statements() as run:
+        with self._servers[spec.server].statements() as run:
             run(f"ALTER USER {quote_sql_name(spec.user_name)} {change}")
 
     # Look ---------------------------------------------------------------------------
 
     def exists(self, spec: Spec) -> bool:
-        with self._server(spec.server).statements() as run:
+        with self._servers[spec.server].statements() as run:
             user = _shown_user(run, spec)
             enabled = user is not None and str(user["disabled"]).lower() == "false"
             return enabled and _has_role(run, spec) and _has_schema(run, spec)
 
     def in_use(self, spec: Spec) -> bool:
-        with self._server(spec.server).statements() as run:
+        with self._servers[spec.server].statements() as run:
             return bool(_running(run, spec)) or bool(_open_sessions(run, spec))
 
     def check(self) -> list[Health]:
-        return [check_server(server) for server in self._servers.values()]
+        return [check_server(server) for server in self._servers]
 
     # End ----------------------------------------------------------------------------
 
     def kill(self, spec: Spec, lease: Lease) -> int:
         lease.check()
-        with self._server(spec.server).statements() as run:
+        with self._servers[spec.server].statements() as run:
             return _end_sessions(run, spec, lease)
 
     def drop(self, spec: Spec, lease: Lease) -> None:
         role = user = quote_sql_name(spec.user_name)
         lease.check()
-        with self._server(spec.server).statements() as run:
+        with self._servers[spec.server].statements() as run:
             run.change(lease, f"ALTER USER IF EXISTS {user} SET DISABLED = TRUE")
             failpoint("drop.login_locked")
             _end_sessions(run, spec, lease)
