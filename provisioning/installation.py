@@ -1,5 +1,6 @@
 """One installation: the configuration and the parts made from it, shared by a process."""
 
+import atexit
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -37,6 +38,15 @@ class Installation:
             if self.storage
             else LocalTokens(self.database)
         )
+
+        # Some servers keep the session of a client that just goes away.
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Close what the process holds open on servers."""
+        for backend in self.backends.values():
+            backend.close()
+        self.database.dispose()
 
     @cached_property
     def prefix(self) -> str:

@@ -109,5 +109,8 @@ class Backend(Protocol):
     def drop(self, spec: Spec, lease: Lease) -> None:
         """End access, remove everything, and return after looking that it is gone."""
 
+    def close(self) -> None:
+        """Close all admin connections; the backend is not used after."""
+
     def check(self) -> list[Health]:
         """Look whether each server answers."""

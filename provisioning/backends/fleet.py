@@ -13,6 +13,8 @@ class Configured(Protocol):
     @property
     def config(self) -> Server: ...
 
+    def close(self) -> None: ...
+
 
 Kind = TypeVar("Kind", bound=Configured)
 
@@ -32,6 +34,11 @@ class Fleet(Generic[Kind]):
             return self._servers[name]
         except KeyError:
             raise EngineUnavailable(f"server {name} is not configured") from None
+
+    def close(self) -> None:
+        """Close all admin connections."""
+        for server in self:
+            server.close()
 
     def placements(self, type_: str) -> list[Placement]:
         """Return the servers that take new credentials of the type now."""

@@ -69,6 +69,10 @@ class AdminPool:
             finally:
                 connection.close()
 
+    def close(self) -> None:
+        """Close the connections that nobody has borrowed."""
+        self._pool.dispose()
+
     def _checkout(self) -> PoolProxiedConnection:
         self._waiting.since = time.monotonic()
         try:

@@ -232,8 +232,10 @@ def mysql_server(mariadb: MariaDB, **changes: Any) -> MySQLServer:
 
 
 @pytest.fixture(scope="session")
-def mysql_backend(mariadb: MariaDB) -> MySQLBackend:
-    return MySQLBackend((mysql_server(mariadb),), NO_LIMITS, timeout=10, connections=4)
+def mysql_backend(mariadb: MariaDB) -> Iterator[MySQLBackend]:
+    backend = MySQLBackend((mysql_server(mariadb),), NO_LIMITS, timeout=10, connections=4)
+    yield backend
+    backend.close()
 
 
 @pytest.fixture(scope="session")
@@ -268,8 +270,10 @@ def warehouse(postgres: Postgres) -> PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def redshift_backend(warehouse: PostgresServer) -> RedshiftBackend:
-    return RedshiftBackend("postgresql", (warehouse,), NO_LIMITS, timeout=10, connections=4)
+def redshift_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
+    backend = RedshiftBackend("postgresql", (warehouse,), NO_LIMITS, timeout=10, connections=4)
+    yield backend
+    backend.close()
 
 
 @pytest.fixture(scope="session")
@@ -282,8 +286,10 @@ def snowflake_one() -> Iterator[tuple[SnowflakeSimulator, SnowflakeServer]]:
 @pytest.fixture(scope="session")
 def snowflake_backend(
     snowflake_one: tuple[SnowflakeSimulator, SnowflakeServer],
-) -> SnowflakeBackend:
-    return SnowflakeBackend((snowflake_one[1],), NO_LIMITS, timeout=10, connections=4)
+) -> Iterator[SnowflakeBackend]:
+    backend = SnowflakeBackend((snowflake_one[1],), NO_LIMITS, timeout=10, connections=4)
+    yield backend
+    backend.close()
 
 
 #: The kinds of credential on servers with locks that outlast a statement, and on the others.

@@ -50,6 +50,12 @@ def own_account() -> Iterator[Account]:
     """An account that one test may hang, set forward, or take rights from."""
     with snowflake_account() as account:
         yield account
+        while _opened:
+            _opened.pop().close()
+
+
+#: Backends of the running test, closed before their account is.
+_opened: list[SnowflakeBackend] = []
 
 
 def configured(
@@ -59,6 +65,7 @@ def configured(
     backend = SnowflakeBackend(
         (replace(server, **changes),), {**NO_LIMITS, "writer": limits}, timeout=2, connections=2
     )
+    _opened.append(backend)
     return SnowflakeCase(backend, "writer", simulator)
 
 

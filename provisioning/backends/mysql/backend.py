@@ -72,6 +72,9 @@ class MySQLBackend:
 
     # Pure ---------------------------------------------------------------------------
 
+    def close(self) -> None:
+        self._servers.close()
+
     def placements(self, type_: str) -> list[Placement]:
         return self._servers.placements(type_)
 

@@ -138,6 +138,10 @@ class Server:
             self.grant_wildcards = (cursor.fetchone() or ("", "OFF"))[1] != "ON"
         return connection
 
+    def close(self) -> None:
+        """Close the admin connections."""
+        self._pool.close()
+
     @contextmanager
     def statements(self) -> Iterator[Statements]:
         """Lend an admin connection."""

@@ -65,6 +65,9 @@ class RedshiftBackend:
 
     # Pure ---------------------------------------------------------------------------
 
+    def close(self) -> None:
+        self._servers.close()
+
     def placements(self, type_: str) -> list[Placement]:
         return self._servers.placements(type_)
 

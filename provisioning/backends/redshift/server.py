@@ -161,6 +161,10 @@ class Server:
             cursor.execute(f"SET statement_timeout = {self._timeout * 1000}")
         return connection
 
+    def close(self) -> None:
+        """Close the admin connections."""
+        self._pool.close()
+
     @contextmanager
     def statements(self) -> Iterator[Statements]:
         """Lend an admin connection."""

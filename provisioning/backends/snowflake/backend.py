@@ -63,6 +63,9 @@ class SnowflakeBackend:
 
     # Pure ---------------------------------------------------------------------------
 
+    def close(self) -> None:
+        self._servers.close()
+
     def placements(self, type_: str) -> list[Placement]:
         return self._servers.placements(type_)
 

@@ -169,6 +169,10 @@ class Server:
             options["password"] = self.config.password.reveal()
         return self.connect_as(self.config.user, **options)
 
+    def close(self) -> None:
+        """Close the admin connections."""
+        self._pool.close()
+
     @contextmanager
     def statements(self) -> Iterator[Statements]:
         """Lend an admin connection."""
