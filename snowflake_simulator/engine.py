@@ -4,6 +4,7 @@ It knows nothing of users or rights. A Snowflake schema is one DuckDB schema nam
 ``DATABASE.SCHEMA``; DuckDB compares names without case, so lower-case letters are marked.
 """
 
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +19,9 @@ from snowflake_simulator.results import Column, number
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
     "memory_limit": "256MB",
-    # Extensions would be downloaded.
+    # Extensions would be downloaded, and a place for them made in the home directory.
     "autoinstall_known_extensions": False,
+    "extension_directory": os.path.join(os.devnull, "none"),
 }
 #: Attempts at a statement that lost a race for DuckDB's catalog.
 _ATTEMPTS = 10
