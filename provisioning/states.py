@@ -1,4 +1,4 @@
-"""The states of credentials and jobs and the moves between them, in one place."""
+"""The states of credentials and jobs, in one place."""
 
 from enum import StrEnum
 
@@ -30,13 +30,5 @@ class JobCommand(StrEnum):
     DELETE = "delete"
     KILL = "kill"
 
-
-#: A dropping row goes back to active when its delete job gives up (contract 6.2.2).
-CREDENTIALS_MOVES: dict[CredentialsState, frozenset[CredentialsState]] = {
-    CredentialsState.CREATING: frozenset({CredentialsState.ACTIVE, CredentialsState.DROPPING}),
-    CredentialsState.ACTIVE: frozenset({CredentialsState.DROPPING}),
-    CredentialsState.DROPPING: frozenset({CredentialsState.DROPPED, CredentialsState.ACTIVE}),
-    CredentialsState.DROPPED: frozenset(),
-}
 
 UNFINISHED_JOBS = frozenset({JobStatus.WAITING, JobStatus.PROCESSING, JobStatus.TERMINATING})

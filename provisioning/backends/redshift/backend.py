@@ -63,10 +63,10 @@ class RedshiftBackend:
         self._servers = Fleet(Server(config, timeout, connections) for config in servers)
         self._limits = limits
 
-    # Pure ---------------------------------------------------------------------------
-
     def close(self) -> None:
         self._servers.close()
+
+    # Pure ---------------------------------------------------------------------------
 
     def placements(self, type_: str) -> list[Placement]:
         return self._servers.placements(type_)
