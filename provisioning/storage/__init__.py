@@ -1,1 +1,1 @@
-"""The Keboola Storage API as the service uses it (contract section 12)."""
+"""Where tables, files and configurations come from (contract sections 8 and 12)."""
