@@ -99,6 +99,10 @@ class User:
                 self.parameters[key] = value
             else:
                 self.properties[key] = value
+        if self.disabled:
+            # They stay so when the user is enabled again.
+            for token in self.tokens.values():
+                token.disabled = True
         for key in KEY_PROPERTIES:
             if key in changes:
                 self._set_key(key, changes[key])

@@ -78,9 +78,9 @@ def _add(
     options.pop("MINS_TO_BYPASS_NETWORK_POLICY_REQUIREMENT", None)
     if options:
         raise errors.invalid_property(next(iter(options)), "PROGRAMMATIC ACCESS TOKEN")
-    if len(user.tokens) >= MOST_TOKENS:
-        raise errors.invalid_value(name, "PROGRAMMATIC ACCESS TOKEN")
     now = execution.now
+    if sum(now < token.expires_at for token in user.tokens.values()) >= MOST_TOKENS:
+        raise errors.invalid_value(name, "PROGRAMMATIC ACCESS TOKEN")
     token = AccessToken(
         name, role, days, now, execution.session.user.name, expiry(now, days), str(comment or "")
     )

@@ -3,7 +3,12 @@
 import pytest
 
 from snowflake_simulator import SnowflakeSimulator
-from tests.snowflake_simulator.connections import Connection, connect, login_error
+from tests.snowflake_simulator.connections import (
+    ADMIN_PASSWORD,
+    Connection,
+    connect,
+    login_error,
+)
 
 DAY = 24 * 3600
 
@@ -58,6 +63,29 @@ def test_removed_token_is_refused(
     admin.rows("ALTER USER s REMOVE PROGRAMMATIC ACCESS TOKEN t")
     assert login_error(simulator, "S", secret) == 390100
     assert admin.error("ALTER USER s REMOVE PAT t") == 2003
+
+
+def test_token_stays_disabled_when_its_user_is_enabled_again(
+    simulator: SnowflakeSimulator, admin: Connection, secret: str
+) -> None:
+    for disabled in ("TRUE", "FALSE"):
+        admin.rows(f"ALTER USER s SET DISABLED = {disabled}")
+    assert login_error(simulator, "S", secret) == 390100
+    admin.rows("ALTER USER s MODIFY PAT t SET DISABLED = FALSE")
+    connect(simulator, "S", secret).close()
+
+
+def test_only_good_tokens_count_for_the_most_a_user_may_have(
+    simulator: SnowflakeSimulator, admin: Connection, secret: str
+) -> None:
+    add = "ALTER USER s ADD PAT t{} ROLE_RESTRICTION = 'R1' DAYS_TO_EXPIRY = 9"
+    for number in range(14):
+        admin.rows(add.format(number))
+    assert admin.error(add.format(14)) == 1008
+    simulator.advance(2 * DAY + 1)
+    again = connect(simulator, "ADMIN", ADMIN_PASSWORD)
+    again.rows(add.format(14))
+    again.close()
 
 
 def test_rotation_gives_a_new_secret_and_ends_the_old_one(
