@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from api.queue import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
 from api.responses import answer, format_time
-from api.schemas import CreateCredentials, NoParameters
+from api.schemas import CreateCredentials, CreateSnowflake, NoParameters
 from api.waiting import wait
 from provisioning import creation, errors, service
 from provisioning.catalog import BackendRules, backend_rules, require_type
@@ -18,16 +18,20 @@ from workers import wake
 
 blueprint = Blueprint("credentials", __name__, url_prefix="/provisioning")
 CREATE, NO_PARAMETERS = CreateCredentials(), NoParameters()
+#: Backends whose creation takes more than a type.
+CREATE_WITH_MORE = {"snowflake": CreateSnowflake()}
 
 
 @blueprint.post("/<backend>")
 def create(backend: str) -> Response:
     caller = authenticate()
     rules = _sync_rules(backend)
-    type_ = read_parameters(CREATE).get("type", rules.default_type)
+    parameters = read_parameters(CREATE_WITH_MORE.get(backend, CREATE))
+    type_ = parameters.get("type", rules.default_type)
     require_type(rules, type_)
     creation.require_enabled(installation().config, rules, caller.principal)
-    view = creation.get_or_create(installation(), caller, rules, type_)
+    key = parameters.get("publicKey")
+    view = creation.get_or_create(installation(), caller, rules, type_, key)
     return answer(_body(view, {"url": f"{backend}/{view.id}"}), 201)
 
 

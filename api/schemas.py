@@ -5,16 +5,37 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields
 
 from provisioning import errors
+from provisioning.key_pairs import read_public_key
 
 
 class NoParameters(Schema):
     """A request whose body has no parameters."""
 
 
+class PublicKey(fields.String):
+    """An RSA public key, loaded in the form that `provisioning.key_pairs` keeps."""
+
+    def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> str:
+        text = super()._deserialize(value, *arguments, **options)
+        try:
+            return read_public_key(str(text))
+        except ValueError as problem:
+            raise ValidationError(str(problem)) from None
+
+
+_A_STRING: dict[str, Any] = {"invalid": "a string is expected"}
+
+
 class CreateCredentials(Schema):
     """POST /provisioning/{backend}."""
 
-    type = fields.String(error_messages={"invalid": "a string is expected"})
+    type = fields.String(error_messages=_A_STRING)
+
+
+class CreateSnowflake(CreateCredentials):
+    """POST /provisioning/snowflake: the caller's own key may log in."""
+
+    publicKey = PublicKey(error_messages=_A_STRING)  # noqa: N815 - as the body writes it
 
 
 def load(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:

@@ -48,12 +48,18 @@ def require_enabled(config: Config, rules: BackendRules, principal: Principal) -
 
 
 def get_or_create(
-    installation: Installation, caller: Caller, rules: BackendRules, type_: str
+    installation: Installation,
+    caller: Caller,
+    rules: BackendRules,
+    type_: str,
+    public_key: str | None = None,
 ) -> CredentialsView:
     """Return the caller's credential of the type, made now if there is none (contract 6.1).
 
-    Raises ``BackendUnavailable`` when no server can make it, and ``CreationInProgress``
-    after the creation limit, while the creation goes on.
+    ``public_key`` is the caller's own, as `provisioning.key_pairs` keeps it. Raises
+    ``ParameterInvalid`` when the credential has another one, ``BackendUnavailable`` when no
+    server can make it, and ``CreationInProgress`` after the creation limit, while the
+    creation goes on.
     """
     backend = installation.backends.get(rules.name)
     if backend is None:
@@ -64,12 +70,13 @@ def get_or_create(
     while time.monotonic() < end:
         row, now = _read_slot(installation, slot)
         if row is None:
-            row = _create(installation, caller.principal, backend, type_, slot, now)
+            row = _create(installation, caller.principal, backend, type_, slot, now, public_key)
             if row is not None:
                 return view_of(installation, row, now)
             continue
         if row.state is CredentialsState.ACTIVE:
             if _is_live(installation, row, now):
+                _require_key(row, public_key)
                 return view_of(installation, row, now)
             continue
         if _is_abandoned(row, now) and _take_over_creation(installation, row):
@@ -119,6 +126,15 @@ def _is_live(installation: Installation, row: Credentials, now: int) -> bool:
     return False
 
 
+def _require_key(row: Credentials, public_key: str | None) -> None:
+    """Raise ``ParameterInvalid`` if the caller would wait in vain for its key to log in."""
+    if public_key is not None and public_key != row.public_key:
+        raise errors.ParameterInvalid(
+            "publicKey",
+            f"credentials {row.id} have another key or none; delete them first to use this one",
+        )
+
+
 def _create(
     installation: Installation,
     owner: Principal,
@@ -126,10 +142,11 @@ def _create(
     type_: str,
     slot: str,
     now: int,
+    public_key: str | None,
 ) -> Credentials | None:
     """Record the intent, then make the objects; return None when another one has the slot."""
     try:
-        row, lease = _record_intent(installation, owner, backend, type_, slot, now)
+        row, lease = _record_intent(installation, owner, backend, type_, slot, now, public_key)
     except IntegrityError:
         return None
     failpoint("create.intent")
@@ -176,6 +193,8 @@ _INTENT_COLUMNS = (
     "user_name",
     "object_name",
     "secret",
+    "public_key",
+    "private_key",
     "login_id",
     "created_at",
     "touched_at",
@@ -199,6 +218,7 @@ def _record_intent(
     type_: str,
     slot: str,
     now: int,
+    public_key: str | None,
 ) -> tuple[Credentials, Lease]:
     """Commit the row that names the objects to be made, already claimed by this process.
 
@@ -215,7 +235,7 @@ def _record_intent(
     if server is None:
         raise errors.BackendUnavailable(backend.name)
     number = installation.numbers.take()
-    names = Owner(owner.project_id, owner.token_id, owner.person_id)
+    names = Owner(owner.project_id, owner.token_id, owner.person_id, public_key)
     spec = backend.plan(installation.prefix, names, type_, number, server)
     touched_at = now - now % 1000
     row = Credentials(
@@ -232,6 +252,8 @@ def _record_intent(
         user_name=spec.user_name,
         object_name=spec.object_name,
         secret=installation.vault.encrypt(generate_password()),
+        public_key=spec.public_key,
+        private_key=installation.vault.encrypt(spec.private_key) if spec.private_key else None,
         login_id=None,
         created_at=now,
         touched_at=touched_at,

@@ -52,7 +52,7 @@ class Claim:
 
 
 class Credentials(Claim, Base):
-    """The promise: one credential, its objects' names and its encrypted password."""
+    """The promise: one credential, its objects' names and its encrypted secrets."""
 
     __tablename__ = "credentials"
     __table_args__ = (
@@ -77,7 +77,14 @@ class Credentials(Claim, Base):
     user_name: Mapped[str] = mapped_column(String(64))
     #: The database, schema or container.
     object_name: Mapped[str] = mapped_column(String(128))
+    #: The password, encrypted.
     secret: Mapped[str] = mapped_column(Text)
+    #: When the server ends a password that it chose itself; NULL is never.
+    password_ends_at: Mapped[int | None]
+    #: The key that may log in, as `provisioning.key_pairs` keeps it.
+    public_key: Mapped[str | None] = mapped_column(Text)
+    #: Its other half, encrypted, if the pair is ours.
+    private_key: Mapped[str | None] = mapped_column(Text)
     login_id: Mapped[int | None] = mapped_column(ForeignKey("logins.id"))
 
     created_at: Mapped[int]

@@ -6,6 +6,7 @@ process died) ends up here with the row's claim. A step has three outcomes: done
 while an engine works.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from provisioning.backends.base import (
     EngineBusy,
     EngineError,
     EngineUnavailable,
+    IssuedPassword,
     NameInUse,
     Spec,
 )
@@ -41,7 +43,32 @@ FIRST_DELAY, LONGEST_DELAY = 1_000, 60_000
 
 def spec_of(row: Credentials) -> Spec:
     """Return what a backend needs to know of a row."""
-    return Spec(row.id, row.type, row.server, row.user_name, row.object_name, row.expires_at)
+    return Spec(
+        row.id,
+        row.type,
+        row.server,
+        row.user_name,
+        row.object_name,
+        row.expires_at,
+        public_key=row.public_key,
+        password_ends_at=row.password_ends_at,
+    )
+
+
+def complete_spec_of(installation: Installation, row: Credentials) -> Spec:
+    """Return the spec with the private key, for a creation or the answer to the owner."""
+    key = None if row.private_key is None else installation.vault.decrypt(row.private_key)
+    return replace(spec_of(row), private_key=key)
+
+
+def issued_columns(installation: Installation, issued: IssuedPassword | None) -> dict[str, Any]:
+    """Return what the row keeps of a password that the server chose, if it did."""
+    if issued is None:
+        return {}
+    return {
+        "secret": installation.vault.encrypt(issued.password),
+        "password_ends_at": issued.ends_at,
+    }
 
 
 def backend_of(installation: Installation, row: Credentials) -> Backend:
@@ -65,14 +92,18 @@ def finish_creation(installation: Installation, row: Credentials, lease: Lease) 
     try:
         with installation.keeper.keep(lease):
             backend = backend_of(installation, row)
-            backend.create(spec_of(row), installation.vault.decrypt(row.secret), lease)
+            spec = complete_spec_of(installation, row)
+            issued = backend.create(spec, installation.vault.decrypt(row.secret), lease)
     except ClaimLost:
         raise
     except Exception as problem:
         _undo_creation(installation, row, lease, problem)
         raise
+    columns = issued_columns(installation, issued)
     with installation.database.write() as session:
-        lease.close(session, state=CredentialsState.ACTIVE, failure=None)
+        lease.close(session, state=CredentialsState.ACTIVE, failure=None, **columns)
+    for name, value in columns.items():
+        setattr(row, name, value)
     log.info("credentials_created", credentials=row.id, backend=row.backend, type=row.type)
     failpoint("create.active")
 
@@ -128,13 +159,14 @@ def _drop_objects(installation: Installation, row: Credentials, *leases: Lease) 
 
 
 def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
-    """Close the row of a credential that is gone, and forget its password."""
+    """Close the row of a credential that is gone, and forget its secrets."""
     lease.close(
         session,
         state=CredentialsState.DROPPED,
         slot=None,
         job_id=None,
         secret="",
+        private_key=None,
         login_id=None,
         dropped_at=now_ms(),
     )

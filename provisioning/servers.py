@@ -80,6 +80,10 @@ class RedshiftServer(PostgresServer):
     default_port: ClassVar[int] = 5439
 
 
+#: What Snowflake allows, unless an authentication policy allows less.
+LONGEST_ACCESS_TOKEN_DAYS = 365
+
+
 @dataclass(frozen=True, kw_only=True)
 class SnowflakeServer(Server):
     """A Snowflake account, and where in it workspaces are made."""
@@ -97,23 +101,41 @@ class SnowflakeServer(Server):
     warehouse: str
     #: ``{project}`` stands for the project's id. Made when it is missing and the admin may.
     database: str = "sapi_{project}"
-    #: The TYPE of the users that are made.
+    #: The TYPE of the users that are made. SERVICE has no passwords, and always a key pair.
     user_type: str = "LEGACY_SERVICE"
+    #: Make a key pair for each workspace whose owner sends no public key.
+    key_pairs: bool = False
+    #: Hand out a programmatic access token in the place of the password that SERVICE lacks.
+    access_tokens: bool = False
+    #: Days after which such a token ends.
+    access_token_days: int = LONGEST_ACCESS_TOKEN_DAYS
     #: ``http`` is for a simulator.
     protocol: str = "https"
 
     def flaw(self) -> str | None:
         if bool(self.password.reveal()) == bool(self.private_key_file):
             return "give the admin either a password or a private_key_file"
-        if self.user_type == "SERVICE":
-            return "user_type SERVICE has no passwords, and key pairs are not handed out yet"
-        if self.user_type not in ("LEGACY_SERVICE", "PERSON"):
-            return "user_type must be LEGACY_SERVICE or PERSON"
+        if self.user_type not in ("LEGACY_SERVICE", "SERVICE", "PERSON"):
+            return "user_type must be LEGACY_SERVICE, SERVICE or PERSON"
+        if self.access_tokens and self.has_passwords:
+            return f"access_tokens is for user_type SERVICE: {self.user_type} has passwords"
+        if not 1 <= self.access_token_days <= LONGEST_ACCESS_TOKEN_DAYS:
+            return f"access_token_days must be 1 to {LONGEST_ACCESS_TOKEN_DAYS}"
         if self.protocol not in ("https", "http"):
             return "protocol must be https or http"
         if self.tls_ca:
             return "tls_ca is not an option of snowflake: its driver trusts the system's CAs"
         return None
+
+    @property
+    def has_passwords(self) -> bool:
+        """Whether the users that are made have passwords of ours."""
+        return self.user_type != "SERVICE"
+
+    @property
+    def makes_key_pairs(self) -> bool:
+        """Whether a workspace gets a key pair when its owner sends no key."""
+        return self.key_pairs or not self.has_passwords
 
 
 KINDS: dict[str, type[Server]] = {

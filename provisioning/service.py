@@ -10,14 +10,14 @@ import structlog
 from sqlalchemy import or_, select, update
 
 from provisioning import errors
-from provisioning.backends.base import EngineError
+from provisioning.backends.base import EngineError, IssuedPassword
 from provisioning.database import now_ms, read_clock
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
 from provisioning.jobs import record_job, slot_of, take_numbers
 from provisioning.models import Credentials, Job
-from provisioning.reconcile import backend_of, spec_of
+from provisioning.reconcile import backend_of, complete_spec_of, issued_columns, spec_of
 from provisioning.states import CredentialsState, JobCommand
 from provisioning.tokens import Caller
 from provisioning.validity import can_extend, expiry, next_touch
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class CredentialsView:
-    """A credential as its owner sees it. ``details`` holds the password in clear."""
+    """A credential as its owner sees it. ``details`` holds the secrets in clear."""
 
     id: int
     backend: str
@@ -123,8 +123,9 @@ def view_of(
     installation: Installation, row: Credentials, now: int, *, in_use: bool | None = None
 ) -> CredentialsView:
     password = installation.vault.decrypt(row.secret)
+    spec = complete_spec_of(installation, row)
     try:
-        details = backend_of(installation, row).describe(spec_of(row), password)
+        details = backend_of(installation, row).describe(spec, password)
     except EngineError:
         raise errors.BackendUnavailable(row.backend) from None
     return CredentialsView(
@@ -171,7 +172,8 @@ def extend(
     except errors.BackendUnavailable:
         log.info("extended_unseen", credentials=row.id)
     lifetime = installation.config.lifetime(backend, row.type)
-    _prolong(installation, row, expiry(lifetime, next_touch(now, row.touched_at), row.created_at))
+    wanted = expiry(lifetime, next_touch(now, row.touched_at), row.created_at)
+    issued = issued_columns(installation, _prolong(installation, row, wanted))
     with installation.database.write() as session:
         # The lock decides between an extend and an expiry at the same moment.
         query = select(Credentials).where(_owned(caller, backend, row.id) & visible())
@@ -183,15 +185,19 @@ def extend(
             raise errors.CannotExtend
         locked.touched_at = next_touch(now, locked.touched_at)
         locked.expires_at = expiry(lifetime, locked.touched_at, locked.created_at)
+        for name, value in issued.items():
+            setattr(locked, name, value)
     failpoint("extend.committed")
     log.info("credentials_extended", credentials=locked.id, touch=locked.touched_at // 1000)
     return Extension(locked.id, locked.touched_at, locked.expires_at)
 
 
-def _prolong(installation: Installation, row: Credentials, expires_at: int | None) -> None:
+def _prolong(
+    installation: Installation, row: Credentials, expires_at: int | None
+) -> IssuedPassword | None:
     """Tell the server first: an extend that it refuses has not happened."""
     try:
-        backend_of(installation, row).prolong(replace(spec_of(row), expires_at=expires_at))
+        return backend_of(installation, row).prolong(replace(spec_of(row), expires_at=expires_at))
     except EngineError:
         raise errors.BackendUnavailable(row.backend) from None
 

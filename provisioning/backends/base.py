@@ -45,6 +45,12 @@ class Spec:
     object_name: str
     #: Milliseconds since 1970; None is never, or not decided yet.
     expires_at: int | None = None
+    #: The key whose owner may log in, as `provisioning.key_pairs` keeps it.
+    public_key: str | None = None
+    #: Its other half, if the pair is ours; only in the specs of a creation and of an answer.
+    private_key: Secret | None = None
+    #: When the server ends the password by itself, if it was the server that chose it.
+    password_ends_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,22 @@ class Placement:
 
 @dataclass(frozen=True)
 class Owner:
-    """Whom a credential is for, as far as names go."""
+    """Whom a credential is for, as far as names and keys go."""
 
     project_id: str
     token_id: str
     person_id: str | None
+    #: What the owner logs in with, on backends that take keys.
+    public_key: str | None = None
+
+
+@dataclass(frozen=True)
+class IssuedPassword:
+    """A password that the server chose in the place of ours; an empty text is none at all."""
+
+    password: Secret
+    #: Milliseconds since 1970; None is never.
+    ends_at: int | None
 
 
 @dataclass(frozen=True)
@@ -86,13 +103,16 @@ class Backend(Protocol):
         """Return whether one person's credentials of the type share a login per server."""
 
     def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
-        """Choose the names of the objects. Pure: no engine call."""
+        """Choose the names of the objects, and the keys. Pure: no engine call."""
 
     def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
         """Return the connection keys of contract section 10, without ``id``."""
 
-    def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
-        """Make the objects, or finish half-made ones; return when a login works."""
+    def create(self, spec: Spec, password: Secret, lease: Lease) -> IssuedPassword | None:
+        """Make the objects, or finish half-made ones; return when a login works.
+
+        The password is the login's, unless the server has one of its own, which is returned.
+        """
 
     def exists(self, spec: Spec) -> bool:
         """Return whether the credential can be used; False when any part is gone."""
@@ -100,8 +120,11 @@ class Backend(Protocol):
     def in_use(self, spec: Spec) -> bool:
         """Return whether a session of the credential is open (contract 6.2.1)."""
 
-    def prolong(self, spec: Spec) -> None:
-        """Make a server that ends passwords by itself wait for ``spec.expires_at``."""
+    def prolong(self, spec: Spec) -> IssuedPassword | None:
+        """Make a server that ends passwords by itself wait for ``spec.expires_at``.
+
+        Where it cannot wait, a new password is returned; the old one works until its end.
+        """
 
     def kill(self, spec: Spec, lease: Lease) -> int:
         """End all sessions of the credential and return how many there were."""

@@ -13,11 +13,15 @@ from provisioning.backends.base import Spec
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.backends.redshift import RedshiftBackend
 from provisioning.backends.snowflake import SnowflakeBackend
-from provisioning.servers import MySQLServer, PostgresServer, SnowflakeServer
+from provisioning.servers import MySQLServer, PostgresServer
 from provisioning.vault import Secret, generate_password
-from snowflake_simulator import SnowflakeSimulator
 from tests.backends.case import NO_LIMITS, Case
-from tests.backends.snowflake_case import SnowflakeCase, snowflake_account
+from tests.backends.snowflake_case import (
+    Account,
+    SnowflakeCase,
+    close_configured,
+    snowflake_account,
+)
 
 
 class MySQLCase(Case):
@@ -277,16 +281,22 @@ def redshift_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
 
 
 @pytest.fixture(scope="session")
-def snowflake_one() -> Iterator[tuple[SnowflakeSimulator, SnowflakeServer]]:
+def snowflake_one() -> Iterator[Account]:
     """The simulated account that most tests share, with the configuration for it."""
     with snowflake_account() as account:
         yield account
 
 
+@pytest.fixture
+def own_account() -> Iterator[Account]:
+    """A Snowflake account that one test may hang, set forward, or take rights from."""
+    with snowflake_account() as account:
+        yield account
+        close_configured()
+
+
 @pytest.fixture(scope="session")
-def snowflake_backend(
-    snowflake_one: tuple[SnowflakeSimulator, SnowflakeServer],
-) -> Iterator[SnowflakeBackend]:
+def snowflake_backend(snowflake_one: Account) -> Iterator[SnowflakeBackend]:
     backend = SnowflakeBackend((snowflake_one[1],), NO_LIMITS, timeout=10, connections=4)
     yield backend
     backend.close()

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import snowflake.connector
 
 from provisioning.backends.base import Spec
 from provisioning.backends.snowflake import SnowflakeBackend
+from provisioning.config import Limits
 from provisioning.servers import SnowflakeServer
 from provisioning.vault import Secret, generate_password
 from snowflake_simulator import SnowflakeSimulator
-from tests.backends.case import Case
+from tests.backends.case import NO_LIMITS, Case
+
+Account = tuple[SnowflakeSimulator, SnowflakeServer]
 
 
 class SnowflakeCase(Case):
@@ -30,6 +35,10 @@ class SnowflakeCase(Case):
         return snowflake_login(
             self.simulator, spec.user_name, password.reveal(), autocommit=autocommit
         )
+
+    def connect_by_key(self, spec: Spec, private_key: bytes) -> Any:
+        """Log in with a private key, DER."""
+        return snowflake_login(self.simulator, spec.user_name, None, private_key=private_key)
 
     def admin(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return snowflake_admin(self.simulator, sql, *values)
@@ -87,7 +96,9 @@ class SnowflakeCase(Case):
         ]
 
 
-def snowflake_login(simulator: SnowflakeSimulator, user: str, password: str, **options: Any) -> Any:
+def snowflake_login(
+    simulator: SnowflakeSimulator, user: str, password: str | None, **options: Any
+) -> Any:
     """Open a connection to a simulator as its callers do."""
     return snowflake.connector.connect(
         account=simulator.account,
@@ -99,6 +110,39 @@ def snowflake_login(simulator: SnowflakeSimulator, user: str, password: str, **o
         enable_server_session_keep_alive_auto_detection=False,
         **options,
     )
+
+
+#: Backends of the running test, closed before their account is.
+_opened: list[SnowflakeBackend] = []
+
+
+def configured(
+    account: Account, limits: Limits = NO_LIMITS["writer"], **changes: Any
+) -> SnowflakeCase:
+    """Return workspaces on an account with other options; `close_configured` ends them."""
+    simulator, server = account
+    backend = SnowflakeBackend(
+        (replace(server, **changes),), {**NO_LIMITS, "writer": limits}, timeout=2, connections=2
+    )
+    _opened.append(backend)
+    return SnowflakeCase(backend, "writer", simulator)
+
+
+def close_configured() -> None:
+    while _opened:
+        _opened.pop().close()
+
+
+def run(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        return list(cursor.execute(sql).fetchall())
+
+
+def error_of(connection: Any, sql: str) -> int:
+    """Run a statement that has to fail and return its number."""
+    with pytest.raises(snowflake.connector.errors.Error) as caught:
+        run(connection, sql)
+    return int(caught.value.errno)
 
 
 ACCOUNT_ADMIN, ACCOUNT_PASSWORD = "BOSS", "the account's own"
@@ -114,7 +158,7 @@ def snowflake_admin(simulator: SnowflakeSimulator, sql: str, *values: Any) -> li
 
 
 @contextmanager
-def snowflake_account() -> Iterator[tuple[SnowflakeSimulator, SnowflakeServer]]:
+def snowflake_account() -> Iterator[Account]:
     """Run a simulator with the service's own admin, who has just the rights it needs."""
     password = generate_password()
     with SnowflakeSimulator(ACCOUNT_ADMIN, ACCOUNT_PASSWORD) as simulator:

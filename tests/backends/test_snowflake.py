@@ -3,7 +3,6 @@
 import base64
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,55 +28,16 @@ from provisioning.backends.base import (
 from provisioning.backends.snowflake import SnowflakeBackend
 from provisioning.backends.snowflake.server import translate
 from provisioning.config import Limits
-from provisioning.servers import SnowflakeServer
 from provisioning.vault import Secret, generate_password
-from snowflake_simulator import SnowflakeSimulator
-from tests.backends.case import NO_LIMITS, lease
-from tests.backends.snowflake_case import SnowflakeCase, snowflake_account
+from tests.backends.case import lease
+from tests.backends.snowflake_case import Account, SnowflakeCase, configured, error_of, run
 
 TIMED_OUT, CANCELLED, BAD_LOGIN, DISABLED, SESSION_GONE = 630, 604, 390100, 390101, 390111
-
-Account = tuple[SnowflakeSimulator, SnowflakeServer]
 
 
 @pytest.fixture
 def workspace(snowflake_backend: SnowflakeBackend, snowflake_one: Account) -> SnowflakeCase:
     return SnowflakeCase(snowflake_backend, "sandbox", snowflake_one[0])
-
-
-@pytest.fixture
-def own_account() -> Iterator[Account]:
-    """An account that one test may hang, set forward, or take rights from."""
-    with snowflake_account() as account:
-        yield account
-        while _opened:
-            _opened.pop().close()
-
-
-#: Backends of the running test, closed before their account is.
-_opened: list[SnowflakeBackend] = []
-
-
-def configured(
-    account: Account, limits: Limits = NO_LIMITS["writer"], **changes: Any
-) -> SnowflakeCase:
-    simulator, server = account
-    backend = SnowflakeBackend(
-        (replace(server, **changes),), {**NO_LIMITS, "writer": limits}, timeout=2, connections=2
-    )
-    _opened.append(backend)
-    return SnowflakeCase(backend, "writer", simulator)
-
-
-def run(connection: Any, sql: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        return list(cursor.execute(sql).fetchall())
-
-
-def error_of(connection: Any, sql: str) -> int:
-    with pytest.raises(Error) as caught:
-        run(connection, sql)
-    return int(caught.value.errno)
 
 
 class Running:

@@ -1,86 +1,28 @@
 """Workspaces on Snowflake (contract sections 6 and 10), on the simulator as a process."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import snowflake.connector
 from snowflake.connector.errors import Error
 
-from devstack.processes import dying_with_parent, wait_until
+from devstack.processes import wait_until
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Client
-from tests.support.service import TREE, Service
+from tests.support.service import Service
+from tests.support.snowflake import Account, run, simulated_account
 
 PATH = "/provisioning/snowflake"
 TYPES = ("transformations", "sandbox", "writer", "luckyguess")
 TIMED_OUT = 630
 
 
-@dataclass(frozen=True)
-class Account:
-    port: int
-    password: str
-
-    def connect(self, user: str, password: str, **options: Any) -> Any:
-        return snowflake.connector.connect(
-            account="simulator",
-            host="127.0.0.1",
-            port=self.port,
-            protocol="http",
-            user=user,
-            password=password,
-            enable_server_session_keep_alive_auto_detection=False,
-            **options,
-        )
-
-    def log_in(self, credentials: dict[str, Any]) -> Any:
-        """Connect with what an answer says."""
-        assert (credentials["hostname"], credentials["port"]) == ("127.0.0.1", self.port)
-        return self.connect(
-            credentials["user"],
-            credentials["password"],
-            database=credentials["db"],
-            schema=credentials["schema"],
-            warehouse=credentials["warehouse"],
-        )
-
-    def admin(self, sql: str) -> list[tuple[Any, ...]]:
-        with closing(self.connect("ops", self.password)) as connection:
-            return run(connection, sql)
-
-
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    file = tmp_path_factory.mktemp("snowflake") / "password"
-    file.write_text("the simulators admin")
-    process = subprocess.Popen(
-        dying_with_parent(
-            [
-                *(sys.executable, "-m", "snowflake_simulator", "--admin-user", "ops"),
-                *("--admin-password-file", str(file)),
-            ]
-        ),
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=TREE,
-    )
-    try:
-        assert process.stdout is not None
-        found = re.search(r":(\d+)$", process.stdout.readline().strip())
-        assert found is not None
-        account = Account(int(found[1]), Path(file).read_text())
-        account.admin("CREATE WAREHOUSE wh")
+    with simulated_account(tmp_path_factory.mktemp("snowflake")) as account:
         yield account
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +47,6 @@ def create(client: Client, type_: str = "sandbox") -> dict[str, Any]:
     assert answer.status == 201, answer
     body: dict[str, Any] = answer.body
     return body
-
-
-def run(connection: Any, sql: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        return list(cursor.execute(sql).fetchall())
 
 
 def test_a_workspace_has_the_keys_of_the_table(service: Service, client: Client) -> None:
@@ -179,15 +116,13 @@ def test_a_vanished_workspace_is_404_and_the_next_has_a_new_number(
     assert fresh["id"] != body["id"]
     assert fresh["workspaceId"] != body["workspaceId"]
 
-    def remains() -> list[tuple[Any, ...]]:
-        return [
-            row
-            for look in ("USERS", "ROLES", "SCHEMAS IN DATABASE SAPI_70")
-            for row in account.admin(f"SHOW TERSE {look}")
-            if user in row or body["credentials"]["schema"] in row
-        ]
-
-    wait_until(lambda: remains() == [], timeout=15, what="the old workspace's remains gone")
+    wait_until(
+        lambda: account.remains(body["credentials"]) == [],
+        timeout=15,
+        what="the old workspace's remains gone",
+    )
+    with closing(account.log_in(fresh["credentials"])) as connection:
+        run(connection, "CREATE TABLE t (a INT)")
 
 
 def test_an_extend_moves_the_end_that_the_server_itself_keeps(

@@ -13,7 +13,10 @@ from tests.faults.stack import FaultyService
 
 TYPES = ("sandbox", "transformations")
 #: Columns that hold encrypted secrets.
-ENCRYPTED = {Credentials.__tablename__: {"secret"}, Login.__tablename__: {"secret"}}
+ENCRYPTED = {
+    Credentials.__tablename__: {"secret", "private_key"},
+    Login.__tablename__: {"secret"},
+}
 
 
 def test_no_issued_secret_can_be_found_anywhere(

@@ -89,7 +89,17 @@ def test_a_snowflake_account_comes_from_a_url() -> None:
     ).servers["snowflake"]
     assert (server.port, server.protocol, server.database) == (443, "https", "sapi_{project}")
     assert (server.warehouse, server.user_type) == ("WH", "LEGACY_SERVICE")
+    assert (server.has_passwords, server.makes_key_pairs) == (True, False)
     assert server.password.reveal() == "p@ss"
+
+
+def test_snowflake_users_without_passwords_have_key_pairs() -> None:
+    (server,) = load(
+        SNOWFLAKE_URL="snowflake://ops:p@acme.example.com?warehouse=W&user_type=SERVICE"
+        "&access_tokens=true&access_token_days=90"
+    ).servers["snowflake"]
+    assert (server.has_passwords, server.makes_key_pairs) == (False, True)
+    assert (server.access_tokens, server.access_token_days) == (True, 90)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +107,10 @@ def test_a_snowflake_account_comes_from_a_url() -> None:
     [
         ("", "warehouse is missing"),
         ("warehouse=W&private_key_file=/k", "either a password or a private_key_file"),
-        ("warehouse=W&user_type=SERVICE", "SERVICE has no passwords"),
-        ("warehouse=W&user_type=ROBOT", "LEGACY_SERVICE or PERSON"),
+        ("warehouse=W&user_type=ROBOT", "LEGACY_SERVICE, SERVICE or PERSON"),
+        ("warehouse=W&access_tokens=true", "LEGACY_SERVICE has passwords"),
+        ("warehouse=W&user_type=SERVICE&access_token_days=0", "access_token_days must be 1 to 365"),
+        ("warehouse=W&key_pairs=perhaps", "key_pairs must be a bool"),
         ("warehouse=W&protocol=ftp", "https or http"),
         ("warehouse=W&tls_ca=/ca", "tls_ca is not an option"),
     ],

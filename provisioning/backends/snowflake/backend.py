@@ -4,15 +4,13 @@ The role has the user's name. The schema belongs to the admin's role and has man
 what is in it is the workspace's to use, but only the admin can let others in.
 """
 
-import time
 from typing import Any
-
-from snowflake.connector.errors import Error
 
 from provisioning.backends.base import (
     EngineBusy,
     EngineRefused,
     Health,
+    IssuedPassword,
     NameInUse,
     Owner,
     Placement,
@@ -20,6 +18,14 @@ from provisioning.backends.base import (
 )
 from provisioning.backends.fleet import Fleet
 from provisioning.backends.snowflake.check import check_server
+from provisioning.backends.snowflake.logins import (
+    days_left,
+    issue_password,
+    issue_token,
+    needs_token,
+    user_options,
+    verify_logins,
+)
 from provisioning.backends.snowflake.server import (
     EXISTS,
     INVALID_VALUE,
@@ -28,22 +34,20 @@ from provisioning.backends.snowflake.server import (
     NO_WAREHOUSE,
     Server,
     Statements,
-    translate,
 )
+from provisioning.backends.snowflake.sql import database_of, quote_text, schema_name
 from provisioning.claims import Lease
 from provisioning.config import Limits
 from provisioning.failpoints import failpoint
+from provisioning.key_pairs import fingerprint, generate_key_pair
 from provisioning.naming import USER_NAME_LIMIT, build_name, quote_sql_name
 from provisioning.servers import SnowflakeServer
 from provisioning.vault import Secret
 
 #: The row keeps ``DATABASE.SCHEMA`` in 128 characters.
 PART_LIMIT = 60
-#: The longest statement limit the server takes, a week, which is also what it has without one.
-LONGEST_STATEMENT = 604_800
 #: Latest statements of a user that are searched for its sessions.
 STATEMENTS_SEARCHED = 1000
-_DAY_MS = 86_400_000
 
 
 class SnowflakeBackend:
@@ -74,16 +78,21 @@ class SnowflakeBackend:
 
     def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
         # The server folds unquoted names to upper case, so upper case is what callers see.
-        template = self._servers[server].config.database
-        database = template.replace("{project}", owner.project_id)
+        config = self._servers[server].config
+        database = config.database.replace("{project}", owner.project_id)
         number = str(credentials_id)
         schema = build_name(prefix, "workspace", number, limit=PART_LIMIT)
+        private_key, public_key = None, owner.public_key
+        if public_key is None and config.makes_key_pairs:
+            private_key, public_key = generate_key_pair()
         return Spec(
             credentials_id,
             type_,
             server,
             build_name(prefix, "sapi_workspace", number, limit=USER_NAME_LIMIT).upper(),
             f"{build_name('', database, limit=PART_LIMIT)}.{schema}".upper(),
+            public_key=public_key,
+            private_key=private_key,
         )
 
     def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
@@ -98,14 +107,15 @@ class SnowflakeBackend:
             "workspaceId": str(spec.credentials_id),
             "user": spec.user_name,
             "password": password.reveal(),
+            **_describe_key(spec),
         }
 
     # Create -------------------------------------------------------------------------
 
-    def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
+    def create(self, spec: Spec, password: Secret, lease: Lease) -> IssuedPassword | None:
         server = self._servers[spec.server]
         role = user = quote_sql_name(spec.user_name)
-        schema = _schema(spec)
+        schema = schema_name(spec)
         first = lease.token == 1
         lease.check()
         with server.statements() as run:
@@ -114,7 +124,8 @@ class SnowflakeBackend:
             if not run.change_ignoring(lease, {EXISTS}, f"CREATE ROLE {role}") and first:
                 raise NameInUse(f"server {spec.server}: role {spec.user_name} exists")
             failpoint("create.role")
-            options = self._user_options(server, spec, password)
+            seconds = self._limits[spec.type].statement_seconds
+            options = user_options(server.config, spec, password, seconds)
             if not run.change_ignoring(lease, {EXISTS}, f"CREATE USER {user} {options}"):
                 if first:
                     run.change(lease, f"DROP ROLE {role}")
@@ -130,34 +141,22 @@ class SnowflakeBackend:
             for grant in _grants(server.config, spec):
                 run.change(lease, grant)
             failpoint("create.settings")
-        _verify_login(server, spec, password)
+            issued = issue_password(run, server.config, spec, lease)
+            failpoint("create.issued")
+        verify_logins(server, spec, issued.password if issued else password)
         failpoint("create.verified")
+        return issued
 
-    def _user_options(self, server: Server, spec: Spec, password: Secret) -> str:
-        """Return the properties of the user. Its values are ours: names, numbers, letters."""
-        config = server.config
-        seconds = self._limits[spec.type].statement_seconds or LONGEST_STATEMENT
-        # Names inside a namespace are quoted, as it is read like a name in a statement.
-        values: dict[str, str] = {
-            "PASSWORD": _literal(password.reveal()),
-            "TYPE": config.user_type,
-            "MUST_CHANGE_PASSWORD": "FALSE",
-            "DISABLED": "FALSE",
-            "DEFAULT_ROLE": quote_sql_name(spec.user_name),
-            "DEFAULT_WAREHOUSE": quote_sql_name(config.warehouse.upper()),
-            "DEFAULT_NAMESPACE": _literal(spec.object_name),
-            "STATEMENT_TIMEOUT_IN_SECONDS": str(min(seconds, LONGEST_STATEMENT)),
-        }
-        if spec.expires_at is not None:
-            values["DAYS_TO_EXPIRY"] = str(_days_left(spec.expires_at))
-        return " ".join(f"{name} = {value}" for name, value in values.items())
-
-    def prolong(self, spec: Spec) -> None:
+    def prolong(self, spec: Spec) -> IssuedPassword | None:
+        server = self._servers[spec.server]
         change = "UNSET DAYS_TO_EXPIRY"
         if spec.expires_at is not None:
-            change = f"SET DAYS_TO_EXPIRY = {_days_left(spec.expires_at)}"
-        with self._servers[spec.server].statements() as run:
+            change = f"SET DAYS_TO_EXPIRY = {days_left(spec.expires_at)}"
+        with server.statements() as run:
             run(f"ALTER USER {quote_sql_name(spec.user_name)} {change}")
+            if needs_token(server.config, spec):
+                return issue_token(run, server.config, spec)
+        return None
 
     # Look ---------------------------------------------------------------------------
 
@@ -190,7 +189,9 @@ class SnowflakeBackend:
             _end_sessions(run, spec, lease)
             failpoint("drop.sessions")
             # Without its database there is no schema either.
-            run.change_ignoring(lease, MISSING, f"DROP SCHEMA IF EXISTS {_schema(spec)} CASCADE")
+            run.change_ignoring(
+                lease, MISSING, f"DROP SCHEMA IF EXISTS {schema_name(spec)} CASCADE"
+            )
             failpoint("drop.schema")
             run.change(lease, f"DROP USER IF EXISTS {user}")
             failpoint("drop.login")
@@ -200,29 +201,13 @@ class SnowflakeBackend:
         failpoint("drop.checked")
 
 
-# Names and values -----------------------------------------------------------------------
-
-
-def _schema(spec: Spec) -> str:
-    return ".".join(quote_sql_name(part) for part in spec.object_name.split("."))
-
-
-def _database(spec: Spec) -> str:
-    return spec.object_name.split(".")[0]
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"'{escaped}'"
-
-
-def _days_left(expires_at: int) -> int:
-    """Return the whole days after which the server itself shuts the user out.
-
-    Insurance against a missed sweep: a day is added, so that it never comes too early.
-    """
-    left = expires_at - time.time() * 1000
-    return max(int(left // _DAY_MS), 0) + 2
+def _describe_key(spec: Spec) -> dict[str, str]:
+    """Return a key pair of ours to its owner, or which key of the caller's may log in."""
+    if spec.private_key is not None:
+        return {"privateKey": spec.private_key.reveal()}
+    if spec.public_key is not None:
+        return {"publicKeyFingerprint": fingerprint(spec.public_key)}
+    return {}
 
 
 # Steps ----------------------------------------------------------------------------------
@@ -230,8 +215,8 @@ def _days_left(expires_at: int) -> int:
 
 def _make_database(run: Statements, spec: Spec, lease: Lease) -> None:
     """Make the project's database if it is missing; it stays when the workspace goes."""
-    database = _database(spec)
-    if _shown(run, f"SHOW TERSE DATABASES LIKE {_literal(database)}", database):
+    database = database_of(spec)
+    if _shown(run, f"SHOW TERSE DATABASES LIKE {quote_text(database)}", database):
         return
     made = f"CREATE DATABASE IF NOT EXISTS {quote_sql_name(database)}"
     if not run.change_ignoring(lease, {NO_RIGHT}, made):
@@ -244,27 +229,16 @@ def _make_database(run: Statements, spec: Spec, lease: Lease) -> None:
 def _grants(config: SnowflakeServer, spec: Spec) -> list[str]:
     role = user = quote_sql_name(spec.user_name)
     warehouse = quote_sql_name(config.warehouse.upper())
-    schema = _schema(spec)
+    schema = schema_name(spec)
     return [
         f"GRANT ROLE {role} TO USER {user}",
         f"GRANT USAGE ON WAREHOUSE {warehouse} TO ROLE {role}",
-        f"GRANT USAGE ON DATABASE {quote_sql_name(_database(spec))} TO ROLE {role}",
+        f"GRANT USAGE ON DATABASE {quote_sql_name(database_of(spec))} TO ROLE {role}",
         f"GRANT ALL PRIVILEGES ON SCHEMA {schema} TO ROLE {role}",
         # What others load into the schema is the workspace's too.
         f"GRANT ALL PRIVILEGES ON FUTURE TABLES IN SCHEMA {schema} TO ROLE {role}",
         f"GRANT ALL PRIVILEGES ON FUTURE VIEWS IN SCHEMA {schema} TO ROLE {role}",
     ]
-
-
-def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
-    try:
-        connection = server.connect_with_password(spec.user_name, password)
-        schema = connection.schema
-        connection.close()
-    except Error as problem:
-        raise translate(problem, spec.server) from None
-    if schema != spec.object_name.split(".")[1]:
-        raise EngineRefused(f"server {spec.server}: {spec.user_name} does not reach its schema")
 
 
 def _end_sessions(run: Statements, spec: Spec, lease: Lease) -> int:
@@ -297,8 +271,8 @@ def _recent_sessions(run: Statements, spec: Spec) -> set[int]:
 def _sessions_of_statements(run: Statements, spec: Spec, condition: str) -> set[int]:
     found = run.ignoring(
         _UNSEEN,
-        f"SELECT session_id FROM TABLE({quote_sql_name(_database(spec))}.INFORMATION_SCHEMA."
-        f"QUERY_HISTORY_BY_USER(USER_NAME => {_literal(spec.user_name)}, "
+        f"SELECT session_id FROM TABLE({quote_sql_name(database_of(spec))}.INFORMATION_SCHEMA."
+        f"QUERY_HISTORY_BY_USER(USER_NAME => {quote_text(spec.user_name)}, "
         f"RESULT_LIMIT => {STATEMENTS_SEARCHED})){condition}",
     )
     return {int(row["session_id"]) for row in found or ()}
@@ -309,7 +283,7 @@ def _open_sessions(run: Statements, spec: Spec) -> set[int]:
     found = run.ignoring(
         _UNSEEN,
         "SELECT session_id FROM SNOWFLAKE.ACCOUNT_USAGE.SESSIONS "
-        f"WHERE user_name = {_literal(spec.user_name)} AND closed_reason IS NULL",
+        f"WHERE user_name = {quote_text(spec.user_name)} AND closed_reason IS NULL",
     )
     return {int(row["session_id"]) for row in found or ()}
 
@@ -324,14 +298,14 @@ def _shown(run: Statements, sql: str, name: str) -> dict[str, Any] | None:
 
 
 def _shown_user(run: Statements, spec: Spec) -> dict[str, Any] | None:
-    return _shown(run, f"SHOW USERS LIKE {_literal(spec.user_name)}", spec.user_name)
+    return _shown(run, f"SHOW USERS LIKE {quote_text(spec.user_name)}", spec.user_name)
 
 
 def _has_role(run: Statements, spec: Spec) -> bool:
-    return bool(_shown(run, f"SHOW ROLES LIKE {_literal(spec.user_name)}", spec.user_name))
+    return bool(_shown(run, f"SHOW ROLES LIKE {quote_text(spec.user_name)}", spec.user_name))
 
 
 def _has_schema(run: Statements, spec: Spec) -> bool:
     database, schema = spec.object_name.split(".")
     inside = f"IN DATABASE {quote_sql_name(database)}"
-    return bool(_shown(run, f"SHOW TERSE SCHEMAS LIKE {_literal(schema)} {inside}", schema))
+    return bool(_shown(run, f"SHOW TERSE SCHEMAS LIKE {quote_text(schema)} {inside}", schema))

@@ -1,6 +1,7 @@
 """Connections to one Snowflake account: the pool and the connector's errors."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,6 @@ from provisioning.backends.base import (
 from provisioning.backends.pool import AdminPool
 from provisioning.claims import Lease
 from provisioning.servers import SnowflakeServer
-from provisioning.vault import Secret
 
 EXISTS = 2002
 #: "Does not exist or not authorized": the server does not tell which.
@@ -50,6 +50,8 @@ Row = dict[str, Any]
 
 # It logs statements at its lower levels, and each connection's proxy as a warning.
 logging.getLogger("snowflake.connector").setLevel(logging.ERROR)
+# For its telemetry it would ask the cloud's metadata addresses which machine it runs on.
+os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
 
 
 class Statements:
@@ -152,9 +154,6 @@ class Server:
             enable_server_session_keep_alive_auto_detection=False,
             **secret,
         )
-
-    def connect_with_password(self, user: str, password: Secret) -> Any:
-        return self.connect_as(user, password=password.reveal())
 
     def _connect_admin(self) -> Any:
         options: dict[str, Any] = {"warehouse": self.config.warehouse}
