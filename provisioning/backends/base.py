@@ -16,6 +16,11 @@ from provisioning.vault import Secret
 class EngineError(Exception):
     """A step failed on the server. The text is for operators: no secret, no SQL."""
 
+    @property
+    def code(self) -> int | str | None:
+        """The server's own number or SQLSTATE, if it gave one: the second argument."""
+        return self.args[1] if len(self.args) > 1 else None
+
 
 class EngineUnavailable(EngineError):
     """The server cannot be reached or did not answer in time; whether it did the step is open."""

@@ -27,7 +27,6 @@ from provisioning.backends.mysql.server import (
     LOCK_WAIT,
     Server,
     Statements,
-    error_number,
     translate,
 )
 from provisioning.claims import Lease
@@ -299,7 +298,7 @@ def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
     except pymysql.Error as problem:
         error = translate(problem, spec.server)
         # Connections that a shared login already holds prove that it works.
-        if error_number(error) not in _TOO_MANY_USER_CONNECTIONS:
+        if error.code not in _TOO_MANY_USER_CONNECTIONS:
             raise error from None
 
 

@@ -1,8 +1,6 @@
 """Connections to one MySQL or MariaDB server: the pool, errors, and the picture of sessions."""
 
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pymysql
@@ -15,7 +13,7 @@ from provisioning.backends.base import (
     EngineRefused,
     EngineUnavailable,
 )
-from provisioning.backends.pool import AdminPool
+from provisioning.backends.server import EngineServer, EngineStatements
 from provisioning.backends.sessions import Picture, SessionPicture
 from provisioning.servers import MySQLServer
 from provisioning.vault import Secret
@@ -36,19 +34,12 @@ _LATER = {
 LOCK_WAIT = 2
 
 
-class Statements:
-    """Runs statements on one admin connection and translates the driver's errors."""
-
+class Statements(EngineStatements):
     def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
-        self._connection = connection
         self._cursor = connection.cursor()
         self._server = server
 
     def __call__(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
-        """Run one statement, with ``%s`` for each value, and return its rows.
-
-        Raises an ``EngineError`` with the server's error number.
-        """
         try:
             # The driver interpolates only when there are values, so `%` stands for itself
             # in statements without any.
@@ -56,16 +47,6 @@ class Statements:
             return tuple(self._cursor.fetchall())
         except pymysql.Error as problem:
             raise translate(problem, self._server) from None
-
-    def ignoring(self, numbers: set[int], sql: str, *values: Any) -> bool:
-        """Run a statement; return False when it failed with one of the error ``numbers``."""
-        try:
-            self(sql, *values)
-        except EngineError as error:
-            if error_number(error) in numbers:
-                return False
-            raise
-        return True
 
 
 def translate(problem: pymysql.Error, server: str) -> EngineError:
@@ -84,27 +65,19 @@ def translate(problem: pymysql.Error, server: str) -> EngineError:
     return EngineRefused(text, number)
 
 
-def error_number(error: EngineError) -> int:
-    """Return the server's error number that ``translate`` put into the error."""
-    return int(error.args[1]) if len(error.args) > 1 else 0
-
-
-class Server:
-    """One server: its admin connections, its circuit and the picture of its sessions."""
+class Server(EngineServer[MySQLServer, Statements]):
+    """One server: its admin connections and the picture of its sessions."""
 
     def __init__(self, config: MySQLServer, timeout: int, connections: int) -> None:
-        self.config = config
-        self._timeout = timeout
-        self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
-        self._pool = AdminPool(
-            config.name,
-            connect=self._connect_admin,
-            ping=lambda connection: connection.ping(reconnect=False),
-            translate=lambda problem: translate(problem, config.name),
+        super().__init__(
+            config,
+            timeout,
+            connections,
+            statements=Statements,
+            translate=translate,
             driver_error=pymysql.Error,
-            size=connections,
-            timeout=timeout,
         )
+        self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
         self.sessions = SessionPicture(self._take_picture, self._count_connections)
         #: Read on each new connection; the family decides a few catalog queries.
         self.is_mariadb = True
@@ -138,15 +111,8 @@ class Server:
             self.grant_wildcards = (cursor.fetchone() or ("", "OFF"))[1] != "ON"
         return connection
 
-    def close(self) -> None:
-        """Close the admin connections."""
-        self._pool.close()
-
-    @contextmanager
-    def statements(self) -> Iterator[Statements]:
-        """Lend an admin connection."""
-        with self._pool.lend() as connection:
-            yield Statements(connection, self.config.name)
+    def _ping(self, connection: Any) -> None:
+        connection.ping(reconnect=False)
 
     @property
     def processlist(self) -> str:

@@ -2,8 +2,6 @@
 
 import select
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -17,8 +15,8 @@ from provisioning.backends.base import (
     EngineRefused,
     EngineUnavailable,
 )
-from provisioning.backends.pool import AdminPool
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
+from provisioning.backends.server import EngineServer, EngineStatements
 from provisioning.backends.sessions import Picture, SessionPicture
 from provisioning.servers import PostgresServer
 from provisioning.vault import Secret
@@ -68,30 +66,17 @@ def _wait(connection: Any) -> None:
 extensions.set_wait_callback(_wait)
 
 
-class Statements:
-    """Runs statements on one connection and translates the driver's errors."""
-
+class Statements(EngineStatements):
     def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
         self._cursor = connection.cursor()
         self._server = server
 
     def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run one statement, with ``%s`` for each value, and return its rows."""
         try:
             self._cursor.execute(sql, values or None)
             return list(self._cursor.fetchall()) if self._cursor.description else []
         except psycopg2.Error as problem:
             raise translate(problem, self._server) from None
-
-    def ignoring(self, codes: set[str], sql: str, *values: Any) -> bool:
-        """Run a statement; return False when it failed with one of the SQLSTATE ``codes``."""
-        try:
-            self(sql, *values)
-        except EngineError as error:
-            if error_code(error) in codes:
-                return False
-            raise
-        return True
 
 
 def translate(problem: psycopg2.Error, server: str) -> EngineError:
@@ -109,28 +94,20 @@ def translate(problem: psycopg2.Error, server: str) -> EngineError:
     return EngineRefused(text, code)
 
 
-def error_code(error: EngineError) -> str:
-    """Return the SQLSTATE that ``translate`` put into the error."""
-    return str(error.args[1]) if len(error.args) > 1 else ""
-
-
-class Server:
+class Server(EngineServer[PostgresServer, Statements]):
     """One server: its admin connections and the picture of its sessions."""
 
     def __init__(self, config: PostgresServer, timeout: int, connections: int) -> None:
-        self.config = config
-        self._timeout = timeout
+        super().__init__(
+            config,
+            timeout,
+            connections,
+            statements=Statements,
+            translate=translate,
+            driver_error=psycopg2.Error,
+        )
         #: Read on each new connection.
         self.dialect: Dialect = POSTGRESQL
-        self._pool = AdminPool(
-            config.name,
-            connect=self._connect_admin,
-            ping=_ping,
-            translate=lambda problem: translate(problem, config.name),
-            driver_error=psycopg2.Error,
-            size=connections,
-            timeout=timeout,
-        )
         self.sessions = SessionPicture(self._take_picture, lambda: None)
 
     def connect_as(self, user: str, password: Secret) -> Any:
@@ -161,16 +138,6 @@ class Server:
             cursor.execute(f"SET statement_timeout = {self._timeout * 1000}")
         return connection
 
-    def close(self) -> None:
-        """Close the admin connections."""
-        self._pool.close()
-
-    @contextmanager
-    def statements(self) -> Iterator[Statements]:
-        """Lend an admin connection."""
-        with self._pool.lend() as connection:
-            yield Statements(connection, self.config.name)
-
     def _take_picture(self) -> Picture:
         with self.statements() as run:
             rows = run(f"SELECT DISTINCT * FROM ({self.dialect.sessions}) AS sessions")
@@ -178,8 +145,3 @@ class Server:
         for _, user, database in rows:
             databases.setdefault(user, set()).add(database)
         return {user: frozenset(names) for user, names in databases.items()}
-
-
-def _ping(connection: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")

@@ -2,8 +2,6 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import snowflake.connector
@@ -16,7 +14,7 @@ from provisioning.backends.base import (
     EngineRefused,
     EngineUnavailable,
 )
-from provisioning.backends.pool import AdminPool
+from provisioning.backends.server import EngineServer
 from provisioning.claims import Lease
 from provisioning.servers import SnowflakeServer
 
@@ -92,7 +90,7 @@ class Statements:
         try:
             return self(sql)
         except EngineError as error:
-            if error_number(error) in numbers:
+            if error.code in numbers:
                 return None
             raise
 
@@ -114,25 +112,17 @@ def translate(problem: Error, server: str) -> EngineError:
     return EngineRefused(text, number)
 
 
-def error_number(error: EngineError) -> int:
-    """Return the server's error number that ``translate`` put into the error."""
-    return int(error.args[1]) if len(error.args) > 1 else 0
-
-
-class Server:
+class Server(EngineServer[SnowflakeServer, Statements]):
     """One account: its admin connections."""
 
     def __init__(self, config: SnowflakeServer, timeout: int, connections: int) -> None:
-        self.config = config
-        self._timeout = timeout
-        self._pool = AdminPool(
-            config.name,
-            connect=self._connect_admin,
-            ping=_ping,
-            translate=lambda problem: translate(problem, config.name),
+        super().__init__(
+            config,
+            timeout,
+            connections,
+            statements=Statements,
+            translate=translate,
             driver_error=Error,
-            size=connections,
-            timeout=timeout,
         )
 
     def connect_as(self, user: str, **secret: Any) -> Any:
@@ -167,18 +157,3 @@ class Server:
         else:
             options["password"] = self.config.password.reveal()
         return self.connect_as(self.config.user, **options)
-
-    def close(self) -> None:
-        """Close the admin connections."""
-        self._pool.close()
-
-    @contextmanager
-    def statements(self) -> Iterator[Statements]:
-        """Lend an admin connection."""
-        with self._pool.lend() as connection:
-            yield Statements(connection, self.config.name)
-
-
-def _ping(connection: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
