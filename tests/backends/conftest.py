@@ -22,6 +22,7 @@ from tests.backends.snowflake_case import (
     close_configured,
     snowflake_account,
 )
+from tests.support.redshift_stand_in import RedshiftStandIn
 
 
 class MySQLCase(Case):
@@ -121,6 +122,8 @@ class MySQLCase(Case):
 
 
 class PostgresCase(Case):
+    """PostgreSQL, or Redshift's stand-in: then ``server`` is the proxy before ``postgres``."""
+
     error = psycopg2.Error
     sleep = "SELECT pg_sleep(30)"
 
@@ -133,8 +136,8 @@ class PostgresCase(Case):
 
     def connect(self, spec: Spec, password: Secret, *, autocommit: bool = True) -> Any:
         connection = psycopg2.connect(
-            host=self.postgres.host,
-            port=self.postgres.port,
+            host=self.server.host,
+            port=self.server.port,
             dbname=self.server.database,
             user=spec.user_name,
             password=password.reveal(),
@@ -216,7 +219,7 @@ class PostgresCase(Case):
             "CREATE SCHEMA mine_alone",
             "CREATE DATABASE mine_alone",
             "CREATE USER mallory PASSWORD 'x'",
-            "SELECT * FROM pg_authid",
+            "SELECT * FROM pg_shadow",
             "SELECT * FROM svv_table_info",
         ]
 
@@ -258,8 +261,9 @@ def warehouse(postgres: Postgres) -> PostgresServer:
     inside = psycopg2.connect(postgres.database_url("warehouse").replace("+psycopg2", ""))
     inside.autocommit = True
     with inside.cursor() as cursor:
-        cursor.execute("CREATE VIEW public.svv_table_info AS SELECT relname FROM pg_class")
-        cursor.execute("REVOKE ALL ON public.svv_table_info FROM PUBLIC")
+        # Redshift's own relations are found whatever the search path.
+        cursor.execute("SET allow_system_table_mods = on")
+        cursor.execute("CREATE VIEW pg_catalog.svv_table_info AS SELECT relname FROM pg_class")
     inside.close()
     return PostgresServer(
         name="one",
@@ -274,8 +278,33 @@ def warehouse(postgres: Postgres) -> PostgresServer:
 
 
 @pytest.fixture(scope="session")
-def redshift_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
+def postgres_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
     backend = RedshiftBackend("postgresql", (warehouse,), NO_LIMITS, timeout=10, connections=4)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(redshift_stand_in: RedshiftStandIn) -> PostgresServer:
+    """The configuration of Redshift's stand-in."""
+    return PostgresServer(
+        name="one",
+        host=redshift_stand_in.host,
+        port=redshift_stand_in.port,
+        user=redshift_stand_in.user,
+        password=redshift_stand_in.password,
+        public_host=redshift_stand_in.host,
+        public_port=redshift_stand_in.port,
+        database=redshift_stand_in.database,
+        schema_quota_gb=10,
+    )
+
+
+@pytest.fixture(scope="session")
+def redshift_backend(cluster: PostgresServer) -> Iterator[RedshiftBackend]:
+    backend = RedshiftBackend(
+        "redshift-workspace", (cluster,), NO_LIMITS, timeout=10, connections=4
+    )
     yield backend
     backend.close()
 
@@ -304,7 +333,7 @@ def snowflake_backend(snowflake_one: Account) -> Iterator[SnowflakeBackend]:
 
 #: The kinds of credential on servers with locks that outlast a statement, and on the others.
 LOCKING = ("mysql transformations", "mysql sandbox", "postgresql writer")
-LOCKLESS = ("snowflake writer", "snowflake sandbox")
+LOCKLESS = ("redshift-workspace writer", "snowflake writer", "snowflake sandbox")
 
 
 @pytest.fixture(params=LOCKING + LOCKLESS)
@@ -328,9 +357,14 @@ def make_case(request: pytest.FixtureRequest) -> Case:
         return MySQLCase(
             request.getfixturevalue("mysql_backend"), type_, request.getfixturevalue("mariadb")
         )
+    names = {
+        "postgresql": ("postgres_backend", "warehouse"),
+        "redshift-workspace": ("redshift_backend", "cluster"),
+    }
+    found, server = names[backend]
     return PostgresCase(
-        request.getfixturevalue("redshift_backend"),
+        request.getfixturevalue(found),
         type_,
         request.getfixturevalue("postgres"),
-        request.getfixturevalue("warehouse"),
+        request.getfixturevalue(server),
     )

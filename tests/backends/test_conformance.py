@@ -132,6 +132,12 @@ def test_a_running_statement_is_ended(case: Case, end: str) -> None:
         getattr(case.backend, end)(spec, lease())
         running.join(5)
     assert len(ended) == 1
+    if end == "kill":
+        case.connect(spec, password).close()
+        return
+    assert case.remains(spec) == []
+    with pytest.raises(case.error):
+        case.connect(spec, password)
 
 
 def test_kill_of_nothing_is_fine(case: Case) -> None:

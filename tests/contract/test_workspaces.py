@@ -1,16 +1,19 @@
-"""Workspaces on Redshift and PostgreSQL (contract sections 6 and 10), on a real PostgreSQL."""
+"""Workspaces on PostgreSQL and on Redshift's stand-in (contract sections 6 and 10)."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2.errors import InsufficientPrivilege
 
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Client
+from tests.support.redshift_stand_in import RedshiftStandIn
 from tests.support.service import Service
 
 TYPES = ("transformations", "sandbox", "writer", "luckyguess")
@@ -18,13 +21,15 @@ DATABASE = "workspaces"
 
 
 @pytest.fixture(scope="module")
-def service(make_service: ServiceMaker, postgres: Postgres) -> Iterator[Service]:
+def service(
+    make_service: ServiceMaker, postgres: Postgres, redshift_stand_in: RedshiftStandIn
+) -> Iterator[Service]:
     """A service whose two workspace backends are databases of one PostgreSQL."""
     postgres.ensure_database(DATABASE)
     login = postgres.database_url(DATABASE).partition("://")[2]
     environment = {
         "POSTGRESQL_URL": f"postgresql://{login}",
-        "REDSHIFT_WORKSPACE_URL": f"redshift-workspace://{login}",
+        "REDSHIFT_WORKSPACE_URL": redshift_stand_in.url,
         "REDSHIFT_WORKSPACE_WRITER_STATEMENT_SECONDS": "1",
     }
     with make_service(environment, workers=1, beats=1) as service:
@@ -66,8 +71,8 @@ def run(connection: Any, sql: str) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall()) if cursor.description else []
 
 
-def as_admin(postgres: Postgres, sql: str) -> list[tuple[Any, ...]]:
-    url = postgres.database_url(DATABASE).replace("+psycopg2", "")
+def as_admin(postgres: Postgres, database: str, sql: str) -> list[tuple[Any, ...]]:
+    url = postgres.database_url(database).replace("+psycopg2", "")
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         return run(connection, sql)
@@ -115,6 +120,71 @@ def test_every_type_is_a_workspace_of_its_own(client: Client, path: str) -> None
         assert (body["expiration"] is None) == (type_ in ("writer", "luckyguess"))
 
 
+def test_a_workspace_holds_its_owners_tables_and_nobody_elses(client: Client, path: str) -> None:
+    mine, theirs = (
+        create(client, path, type_)["credentials"] for type_ in ("sandbox", "luckyguess")
+    )
+    with closing(connect(mine)) as connection, closing(connect(theirs)) as other:
+        run(connection, "CREATE TABLE orders (a INT)")
+        run(connection, "INSERT INTO orders VALUES (42)")
+        assert run(connection, "SELECT a FROM orders") == [(42,)]
+        run(other, "CREATE TABLE salaries (a INT)")
+        seen = run(connection, "SELECT table_name FROM information_schema.tables")
+        assert ("orders",) in seen
+        assert ("salaries",) not in seen
+        for statement in (
+            f"SELECT * FROM {theirs['schema']}.salaries",
+            f"CREATE TABLE {theirs['schema']}.t (a INT)",
+            "CREATE SCHEMA mine_alone",
+            "CREATE USER mallory PASSWORD 'Long-enough-1'",
+        ):
+            with pytest.raises(InsufficientPrivilege):
+                run(connection, statement)
+
+
+def test_a_workspace_on_redshift_cannot_read_the_clusters_metadata(client: Client) -> None:
+    credentials = create(client, "/provisioning/redshift-workspace")["credentials"]
+    with closing(connect(credentials)) as connection, pytest.raises(InsufficientPrivilege):
+        run(connection, "SELECT * FROM SVV_TABLE_INFO")
+
+
+@pytest.mark.parametrize("end", ["kill", "drop"])
+def test_a_busy_session_ends(client: Client, postgres: Postgres, path: str, end: str) -> None:
+    body = create(client, path)
+    credentials, address = body["credentials"], f"{path}/{body['id']}"
+    ended: list[Exception] = []
+
+    def sleep_long() -> None:
+        try:
+            run(connection, "SELECT pg_sleep(60)")
+        except psycopg2.Error as error:
+            ended.append(error)
+
+    def left(query: str) -> list[tuple[Any, ...]]:
+        sql = query.format(user=credentials["user"], schema=credentials["schema"])
+        return as_admin(postgres, credentials["db"], sql)
+
+    busy = "SELECT 1 FROM pg_stat_activity WHERE usename = '{user}' AND state = 'active'"
+    with closing(connect(credentials)) as connection:
+        run(connection, "CREATE TABLE t (a INT)")
+        running = threading.Thread(target=sleep_long)
+        running.start()
+        wait_until(lambda: left(busy), timeout=5, what="the statement runs")
+        answer = client.delete(address) if end == "drop" else client.post(f"{address}/kill")
+        assert answer.body == {"status": "ok"}
+        running.join(5)
+    assert len(ended) == 1
+    assert left("SELECT 1 FROM pg_stat_activity WHERE usename = '{user}'") == []
+    if end == "kill":
+        with closing(connect(credentials)) as again:
+            assert run(again, "SELECT COUNT(*) FROM t") == [(0,)]
+        return
+    with pytest.raises(psycopg2.OperationalError, match="authentication failed"):
+        connect(credentials)
+    assert left("SELECT 1 FROM pg_user WHERE usename = '{user}'") == []
+    assert left("SELECT 1 FROM pg_namespace WHERE nspname = '{schema}'") == []
+
+
 def test_a_workspace_is_used_seen_in_use_killed_and_dropped(client: Client, path: str) -> None:
     body = create(client, path)
     address = f"{path}/{body['id']}"
@@ -142,11 +212,12 @@ def test_a_vanished_workspace_is_404_and_the_next_has_a_new_number(
 ) -> None:
     body = create(client, path)
     schema, user = body["credentials"]["schema"], body["credentials"]["user"]
+    database = body["credentials"]["db"]
     if gone == "schema":
-        as_admin(postgres, f'DROP SCHEMA "{schema}" CASCADE')
+        as_admin(postgres, database, f'DROP SCHEMA "{schema}" CASCADE')
     else:
-        as_admin(postgres, f'ALTER SCHEMA "{schema}" OWNER TO postgres')
-        as_admin(postgres, f'DROP USER "{user}"')
+        as_admin(postgres, database, f'ALTER SCHEMA "{schema}" OWNER TO postgres')
+        as_admin(postgres, database, f'DROP USER "{user}"')
     assert client.get(f"{path}/{body['id']}").status == 404
     fresh = create(client, path)
     assert fresh["id"] != body["id"]
@@ -156,7 +227,9 @@ def test_a_vanished_workspace_is_404_and_the_next_has_a_new_number(
         f"UNION ALL SELECT 1 FROM pg_user WHERE usename = '{user}'"
     )
     wait_until(
-        lambda: as_admin(postgres, left) == [], timeout=15, what="the old workspace's remains gone"
+        lambda: as_admin(postgres, database, left) == [],
+        timeout=15,
+        what="the old workspace's remains gone",
     )
 
 
@@ -165,10 +238,11 @@ def test_an_extend_moves_the_end_that_the_database_itself_keeps(
 ) -> None:
     body = create(client, path)
     ends = f"SELECT valuntil FROM pg_user WHERE usename = '{body['credentials']['user']}'"
-    ((before,),) = as_admin(postgres, ends)
+    database = body["credentials"]["db"]
+    ((before,),) = as_admin(postgres, database, ends)
     extended = client.post(f"{path}/{body['id']}/extend").body
     assert extended["touch"] > body["touch"]
-    ((after,),) = as_admin(postgres, ends)
+    ((after,),) = as_admin(postgres, database, ends)
     assert after > before
 
 

@@ -10,6 +10,7 @@ import pytest
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
+from tests.support.redshift_stand_in import RedshiftStandIn
 
 
 def _server_directory(factory: pytest.TempPathFactory, name: str) -> Path:
@@ -45,6 +46,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def redshift_stand_in(postgres: Postgres) -> Iterator[RedshiftStandIn]:
+    """What stands in for Redshift, on the same PostgreSQL."""
+    stand_in = RedshiftStandIn(postgres)
+    yield stand_in
+    stand_in.close()
 
 
 def mysql_state_url(mariadb: MariaDB, database: str) -> str:

@@ -1,8 +1,4 @@
-"""What is done on a Redshift or PostgreSQL server for a workspace: a login and its schema.
-
-Redshift has no DROP OWNED and no REASSIGN OWNED, so what depends on a login is found in the
-catalogs and removed piece by piece, on PostgreSQL too.
-"""
+"""What is done on a Redshift or PostgreSQL server for a workspace: a login and its schema."""
 
 import time
 from typing import Any
@@ -20,6 +16,7 @@ from provisioning.backends.base import (
     Spec,
 )
 from provisioning.backends.fleet import Fleet
+from provisioning.backends.redshift.detach import detach_login
 from provisioning.backends.redshift.server import Server, Statements, translate
 from provisioning.claims import Lease
 from provisioning.config import Limits
@@ -35,9 +32,7 @@ from provisioning.vault import Secret, generate_password
 
 _USER_EXISTS = {errorcodes.DUPLICATE_OBJECT}
 _SCHEMA_EXISTS = {errorcodes.DUPLICATE_SCHEMA}
-_DEPENDS = {errorcodes.DEPENDENT_OBJECTS_STILL_EXIST}
 _UNDEFINED = {errorcodes.UNDEFINED_OBJECT, errorcodes.INVALID_SCHEMA_NAME}
-_FULL_LOGIN = {errorcodes.TOO_MANY_CONNECTIONS}
 
 #: Seconds to wait for the end of the session that tried the new login.
 OWN_SESSION_PATIENCE = 2.0
@@ -104,7 +99,7 @@ class RedshiftBackend:
         with server.statements() as run:
             _fence(run, server, spec, lease)
             failpoint("create.locked")
-            self._create_login(run, spec, password, lease)
+            self._create_login(run, server, spec, password, lease)
             failpoint("create.login")
             self._set_up_login(run, server, spec)
             failpoint("create.settings")
@@ -114,18 +109,18 @@ class RedshiftBackend:
         _verify_login(server, spec, password)
         failpoint("create.verified")
 
-    def _create_login(self, run: Statements, spec: Spec, password: Secret, lease: Lease) -> None:
+    def _create_login(
+        self, run: Statements, server: Server, spec: Spec, password: Secret, lease: Lease
+    ) -> None:
         user, plain = quote_sql_name(spec.user_name), password.reveal()
-        options = f"PASSWORD %s VALID UNTIL %s CONNECTION LIMIT {self._connection_limit(spec)}"
+        limit = self._limits[spec.type].connections or server.dialect.unlimited
+        options = f"PASSWORD %s VALID UNTIL %s CONNECTION LIMIT {limit}"
         until = _door_closes(spec.expires_at)
         if run.ignoring(_USER_EXISTS, f"CREATE USER {user} WITH {options}", plain, until):
             return
         if lease.token == 1:
             raise NameInUse(f"server {spec.server}: user {spec.user_name} exists")
         run(f"ALTER USER {user} WITH {options}", plain, until)
-
-    def _connection_limit(self, spec: Spec) -> int:
-        return self._limits[spec.type].connections or -1
 
     def _set_up_login(self, run: Statements, server: Server, spec: Spec) -> None:
         user = quote_sql_name(spec.user_name)
@@ -156,13 +151,11 @@ class RedshiftBackend:
 
     def exists(self, spec: Spec) -> bool:
         server = self._servers[spec.server]
-        limit = " AND r.rolconnlimit <> 0" if server.dialect.shows_connection_limit else ""
-        joined = " JOIN pg_roles r ON r.oid = u.usesysid" if limit else ""
         with server.statements() as run:
             ((found,),) = run(
                 "SELECT COUNT(*) FROM pg_namespace n "
-                f"JOIN pg_user u ON u.usesysid = n.nspowner{joined} "
-                f"WHERE n.nspname = %s AND u.usename = %s{limit}",
+                f"JOIN ({server.dialect.open_logins}) AS logins (id, name) "
+                "ON logins.id = n.nspowner WHERE n.nspname = %s AND logins.name = %s",
                 spec.object_name,
                 spec.user_name,
             )
@@ -200,9 +193,7 @@ class RedshiftBackend:
             failpoint("drop.sessions")
             run(f"DROP SCHEMA IF EXISTS {quote_sql_name(spec.object_name)} CASCADE")
             failpoint("drop.schema")
-            if not run.ignoring(_DEPENDS, f"DROP USER IF EXISTS {user}"):
-                _detach_login(run, server, spec)
-                run(f"DROP USER IF EXISTS {user}")
+            _drop_login(run, server, spec)
             failpoint("drop.login")
             _require_gone(run, server, spec)
             _release(run, server)
@@ -223,10 +214,12 @@ def _door_closes(expires_at: int | None) -> str:
 def _fence(run: Statements, server: Server, spec: Spec, lease: Lease) -> None:
     """Take the credential's advisory lock, ending the session of a stale holder.
 
-    Redshift has no such locks: there only the lease is checked, so a holder that wakes up
-    between the check and its next statement is not fenced off.
+    Redshift has no such locks: there the lease is looked at before each statement, so a holder
+    that was replaced can finish at most the statement it is in.
     """
-    if server.dialect.has_advisory_locks:
+    if not server.dialect.has_advisory_locks:
+        run.guard(lease)
+    else:
         key = _lock_key(spec)
         end = time.monotonic() + SESSIONS_PATIENCE
         while run("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
@@ -261,7 +254,7 @@ def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
     except psycopg2.Error as problem:
         error = translate(problem, spec.server)
         # A limit that is reached proves that the password was taken.
-        if len(error.args) > 1 and error.args[1] in _FULL_LOGIN:
+        if error.code == errorcodes.TOO_MANY_CONNECTIONS:
             return
         raise error from None
     _await_end(server, session)
@@ -298,61 +291,16 @@ def _end_sessions(run: Statements, server: Server, spec: Spec) -> int:
     return len(ended)
 
 
-#: What may keep a login from being dropped: a query that names each thing (of the login ``%s``,
-#: or with its name in an access list) and the statement that frees it.
-_OWNED = (
-    (
-        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "JOIN pg_user u ON u.usesysid = c.relowner WHERE u.usename = %s AND c.relkind = 'v'",
-        "DROP VIEW IF EXISTS {name} CASCADE",
-    ),
-    (
-        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "JOIN pg_user u ON u.usesysid = c.relowner WHERE u.usename = %s AND c.relkind = 'r'",
-        "DROP TABLE IF EXISTS {name} CASCADE",
-    ),
-    (
-        "SELECT n.nspname FROM pg_namespace n JOIN pg_user u ON u.usesysid = n.nspowner "
-        "WHERE u.usename = %s",
-        "DROP SCHEMA IF EXISTS {name} CASCADE",
-    ),
-)
-#: Access lists are searched as text: ``aclexplode`` is not in Redshift's documentation.
-_GRANTED = (
-    (
-        "SELECT nspname FROM pg_namespace WHERE array_to_string(nspacl, ',') LIKE %s",
-        "REVOKE ALL ON SCHEMA {name} FROM {user}",
-    ),
-    (
-        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE array_to_string(c.relacl, ',') LIKE %s AND c.relkind IN ('r', 'v')",
-        "REVOKE ALL ON {name} FROM {user}",
-    ),
-    (
-        # Schemas in which something made later would be granted to the login.
-        "SELECT u.usename, n.nspname FROM pg_default_acl d JOIN pg_user u ON u.usesysid = "
-        "d.{default_acl_owner} JOIN pg_namespace n ON n.oid = d.defaclnamespace "
-        "WHERE array_to_string(d.defaclacl, ',') LIKE %s",
-        "ALTER DEFAULT PRIVILEGES FOR USER {0} IN SCHEMA {1} REVOKE ALL ON TABLES FROM {user}",
-    ),
-    (
-        "SELECT datname FROM pg_database WHERE array_to_string(datacl, ',') LIKE %s",
-        "REVOKE ALL ON DATABASE {name} FROM {user}",
-    ),
-)
-
-
-def _detach_login(run: Statements, server: Server, spec: Spec) -> None:
-    """Remove what the login owns or was granted outside its schema, in this database."""
-    # The login's name is followed by `=` in an access list, behind a comma or the list's start.
-    pattern = "%" + spec.user_name.replace("_", "\\_") + "=%"
-    for searches, searched in ((_OWNED, spec.user_name), (_GRANTED, pattern)):
-        for query, statement in searches:
-            query = query.format(default_acl_owner=server.dialect.default_acl_owner)
-            for row in run(query, searched):
-                names = [quote_sql_name(name) for name in row]
-                user = quote_sql_name(spec.user_name)
-                run(statement.format(*names, user=user, name=".".join(names)))
+def _drop_login(run: Statements, server: Server, spec: Spec) -> None:
+    user = quote_sql_name(spec.user_name)
+    if run.ignoring({server.dialect.still_needed}, f"DROP USER IF EXISTS {user}"):
+        return
+    # It made things outside its schema, or others gave it rights.
+    if server.dialect.has_drop_owned:
+        run(f"DROP OWNED BY {user} CASCADE")
+    else:
+        detach_login(run, spec.user_name)
+    run(f"DROP USER IF EXISTS {user}")
 
 
 def _require_gone(run: Statements, server: Server, spec: Spec) -> None:
@@ -370,27 +318,20 @@ def _check(server: Server) -> Health:
     config = server.config
     try:
         with server.statements() as run:
-            ((may_create_schemas,),) = run(
-                "SELECT has_database_privilege(current_database(), 'CREATE')"
-            )
-            may_create_users = _may_create_users(run, server)
+            if lack := _missing_right(run, server):
+                return Health(config.name, False, f"the admin login cannot {lack}")
+            for catalog in (server.dialect.sessions, server.dialect.open_logins):
+                run(f"SELECT COUNT(*) FROM ({catalog}) AS entries")
     except EngineError as problem:
         return Health(config.name, False, str(problem.args[0]))
-    user = quote_sql_name(config.user)
-    if not may_create_schemas:
-        database = quote_sql_name(config.database)
-        grant = f"GRANT CREATE ON DATABASE {database} TO {user}"
-        return Health(config.name, False, f"the admin login cannot create schemas: {grant}")
-    if not may_create_users:
-        right = "CREATEROLE" if server.dialect.needs_membership else "CREATEUSER"
-        grant = f"ALTER USER {user} {right}"
-        return Health(config.name, False, f"the admin login cannot create users: {grant}")
     return Health(config.name, True, server.dialect.name)
 
 
-def _may_create_users(run: Statements, server: Server) -> bool:
-    # A superuser may on both; only PostgreSQL has a right of its own for it.
-    query = "SELECT usesuper FROM pg_user WHERE usename = current_user"
-    if server.dialect.needs_membership:
-        query = "SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
-    return run(query) == [(True,)]
+def _missing_right(run: Statements, server: Server) -> str | None:
+    """Return what the admin login cannot do, with the statement that lets it, or None."""
+    user, database = (quote_sql_name(name) for name in (server.config.user, server.config.database))
+    if run("SELECT has_database_privilege(current_database(), 'CREATE')") != [(True,)]:
+        return f"create schemas: GRANT CREATE ON DATABASE {database} TO {user}"
+    if run(server.dialect.may_create_users) != [(True,)]:
+        return f"create users: ALTER USER {user} {server.dialect.user_right}"
+    return None

@@ -1,10 +1,13 @@
 """Where Redshift and PostgreSQL differ, all in one place.
 
-The same statements run on both, except for what is here. What each server is, it says itself
-in ``version()``: Redshift names itself behind the PostgreSQL version it descends from.
+The same statements run on both, except for what is here and, for Redshift alone, in
+``detach``. What each server is, it says itself in ``version()``: Redshift names itself behind
+the PostgreSQL version it descends from, 8.0.2.
 """
 
 from dataclasses import dataclass
+
+from psycopg2 import errorcodes
 
 
 @dataclass(frozen=True)
@@ -14,16 +17,23 @@ class Dialect:
     name: str
     #: Sessions as (process id, user name, database); Redshift pads names with blanks.
     sessions: str
+    #: Logins as (id, name), without those that half of a drop left with a connection limit of 0.
+    open_logins: str
+    #: What ``CONNECTION LIMIT`` takes for no limit.
+    unlimited: str
     #: Session-level advisory locks, which fence off a stale holder.
     has_advisory_locks: bool
     #: ``CREATE SCHEMA ... QUOTA n GB``.
     has_schema_quota: bool
+    #: ``DROP OWNED BY``, which takes what a login owns and was granted.
+    has_drop_owned: bool
     #: A role without superuser rights must be a member of the owner it creates a schema for.
     needs_membership: bool
-    #: Whether the catalog shows a login's connection limit, by which a locked one is known.
-    shows_connection_limit: bool
-    #: The column of ``pg_default_acl`` that names whose future objects are granted.
-    default_acl_owner: str
+    #: SQLSTATE of a DROP USER that is refused because of what the login owns or was granted.
+    still_needed: str
+    #: The right to create users, and a query that tells whether the admin has it.
+    user_right: str
+    may_create_users: str
     #: Run on each new admin connection.
     settings: tuple[str, ...]
 
@@ -31,21 +41,32 @@ class Dialect:
 POSTGRESQL = Dialect(
     name="PostgreSQL",
     sessions="SELECT pid, usename, datname FROM pg_stat_activity WHERE usename IS NOT NULL",
+    open_logins="SELECT oid, rolname FROM pg_roles WHERE rolconnlimit <> 0",
+    unlimited="-1",
     has_advisory_locks=True,
     has_schema_quota=False,
+    has_drop_owned=True,
     needs_membership=True,
-    shows_connection_limit=True,
-    default_acl_owner="defaclrole",
+    still_needed=errorcodes.DEPENDENT_OBJECTS_STILL_EXIST,
+    user_right="CREATEROLE",
+    may_create_users="SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user",
     settings=("SET lock_timeout = '2s'",),
 )
 REDSHIFT = Dialect(
     name="Redshift",
     sessions="SELECT process, TRIM(user_name), TRIM(db_name) FROM stv_sessions",
+    # The limit is a text there, and NULL where there is none.
+    open_logins=(
+        "SELECT usesysid, usename FROM pg_user_info WHERE COALESCE(useconnlimit, '') <> '0'"
+    ),
+    unlimited="UNLIMITED",
     has_advisory_locks=False,
     has_schema_quota=True,
+    has_drop_owned=False,
     needs_membership=False,
-    shows_connection_limit=False,
-    default_acl_owner="defacluser",
+    still_needed=errorcodes.OBJECT_IN_USE,
+    user_right="CREATEUSER",
+    may_create_users="SELECT usesuper FROM pg_user WHERE usename = current_user",
     settings=(),
 )
 

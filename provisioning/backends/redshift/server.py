@@ -18,6 +18,7 @@ from provisioning.backends.base import (
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
 from provisioning.backends.server import EngineServer, EngineStatements
 from provisioning.backends.sessions import Picture, SessionPicture
+from provisioning.claims import Lease
 from provisioning.servers import PostgresServer
 from provisioning.vault import Secret
 
@@ -70,8 +71,15 @@ class Statements(EngineStatements):
     def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
         self._cursor = connection.cursor()
         self._server = server
+        self._lease: Lease | None = None
+
+    def guard(self, lease: Lease) -> None:
+        """Look at the lease before each further statement."""
+        self._lease = lease
 
     def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        if self._lease is not None:
+            self._lease.check()
         try:
             self._cursor.execute(sql, values or None)
             return list(self._cursor.fetchall()) if self._cursor.description else []
@@ -85,6 +93,9 @@ def translate(problem: psycopg2.Error, server: str) -> EngineError:
     words = problem.diag.message_primary or type(problem).__name__
     if code == errorcodes.SYNTAX_ERROR:
         words = "syntax error"
+    elif code == errorcodes.DEPENDENT_OBJECTS_STILL_EXIST and problem.diag.message_detail:
+        # Here the detail names what is in the way of a drop.
+        words += f": {problem.diag.message_detail}"
     text = f"server {server}: error {code or 'without a code'}: {words[:300]}"
     if code in _LATER:
         return EngineBusy(text, code)
