@@ -187,6 +187,12 @@ KEYS: tuple[Key, ...] = (
     Key("PUBLIC_URL", _text, "", "Where callers reach the service; empty: read off each request."),
     Key("NAME_PREFIX", _prefix, None, "Start of every object name; unset: a code made once."),
     Key("STORAGE_API_URL", _text, "", "Storage API that verifies tokens; empty: local tokens."),
+    Key(
+        "STORAGE_DIRECTORY",
+        _text,
+        "",
+        "Directory with the tables and files of sandboxes, where there is no Storage API.",
+    ),
     Key("TOKEN_CACHE_SECONDS", _seconds, "60s", "How long a verified token is trusted; 0 is off."),
     Key("TOKEN_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for the Storage API."),
     Key("PROJECT_FLAGS_CHECK", _switch, "on", "Refuse backends that the project's flags exclude."),

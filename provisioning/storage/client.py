@@ -9,6 +9,7 @@ from urllib3.exceptions import HTTPError
 
 from provisioning import errors
 from provisioning.identifiers import read_id
+from provisioning.storage.answers import AnswerUnreadable, read_body
 from provisioning.vault import Secret
 
 #: Text shown when a refusal of the Storage API carries none of its own.
@@ -57,23 +58,14 @@ class StorageClient:
                 stream=True,
             ) as answer:
                 return _interpret(answer.status_code, _read_object(answer, end))
-        except (requests.RequestException, HTTPError):
+        except (requests.RequestException, HTTPError, AnswerUnreadable):
             raise errors.TokenServiceUnavailable from None
 
 
 def _read_object(answer: requests.Response, end: float) -> dict[str, Any]:
-    """Return the answer's JSON object; an empty one for anything else, which has no keys.
-
-    Raises ``TokenServiceUnavailable`` when the body is not there by the monotonic time
-    ``end``: the library's own time-out starts anew with every byte.
-    """
-    body = b""
-    while part := answer.raw.read1(LARGEST_ANSWER, decode_content=True):
-        body += part
-        if time.monotonic() > end or len(body) > LARGEST_ANSWER:
-            raise errors.TokenServiceUnavailable
+    """Return the answer's JSON object; an empty one for anything else, which has no keys."""
     try:
-        parsed = json.loads(body)
+        parsed = json.loads(read_body(answer, end, LARGEST_ANSWER))
     except (ValueError, RecursionError):
         return {}
     return parsed if isinstance(parsed, dict) else {}

@@ -1,0 +1,1 @@
+"""Storages of tables, files and configurations."""
