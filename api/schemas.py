@@ -1,14 +1,26 @@
-"""The request bodies, as marshmallow schemas, and how their errors become ours."""
+"""The request bodies, as marshmallow schemas."""
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import ValidationError, fields
 
-from provisioning import errors
 from provisioning.key_pairs import read_public_key
+from provisioning.parameters import Object, Parameters, Text, load, read_name, read_script
+from provisioning.sandbox.schemas import Input, InputOrNothing
+
+__all__ = [
+    "CreateCredentials",
+    "CreateFromTransformation",
+    "CreateSandbox",
+    "CreateSnowflake",
+    "NoParameters",
+    "load",
+]
+
+_A_STRING: dict[str, Any] = {"invalid": "a string is expected"}
 
 
-class NoParameters(Schema):
+class NoParameters(Parameters):
     """A request whose body has no parameters."""
 
 
@@ -23,10 +35,7 @@ class PublicKey(fields.String):
             raise ValidationError(str(problem)) from None
 
 
-_A_STRING: dict[str, Any] = {"invalid": "a string is expected"}
-
-
-class CreateCredentials(Schema):
+class CreateCredentials(Parameters):
     """POST /provisioning/{backend}."""
 
     type = fields.String(error_messages=_A_STRING)
@@ -38,31 +47,24 @@ class CreateSnowflake(CreateCredentials):
     publicKey = PublicKey(error_messages=_A_STRING)  # noqa: N815 - as the body writes it
 
 
-def load(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters; keys that are null count as absent (contract 2.6).
+class CreateSandbox(Parameters):
+    """POST /provisioning/async/docker (contract 8.1); whether the type exists is looked at
+    by ``require_type``, as for every backend."""
 
-    Raises ``ParameterUnknown``, ``ParameterMissing`` or ``ParameterInvalid``, which names the
-    parameter by its path.
-    """
-    present = {name: value for name, value in body.items() if value is not None}
-    for name in present:
-        if name not in schema.fields:
-            raise errors.ParameterUnknown(name, schema.fields)
-    for name, field in schema.fields.items():
-        if field.required and name not in present:
-            raise errors.ParameterMissing(name)
-    try:
-        loaded: dict[str, Any] = schema.load(present)
-    except ValidationError as problem:
-        path, text = _first_message(problem.messages)
-        raise errors.ParameterInvalid(path, text) from None
-    return loaded
+    type = fields.String(required=True, error_messages=_A_STRING)
+    script = Text(read_script)
+    input = InputOrNothing(Input)
 
 
-def _first_message(messages: Any, path: str = "") -> tuple[str, str]:
-    """Return the path and the text of the first error, such as ``input.tables[0].limit``."""
-    if isinstance(messages, dict):
-        key, inner = next(iter(messages.items()))
-        step = f"[{key}]" if isinstance(key, int) else f".{key}"
-        return _first_message(inner, (path + step).removeprefix("."))
-    return path, str(messages[0] if isinstance(messages, list) else messages)
+class Transformation(Parameters):
+    """A row of a version of a transformation's configuration."""
+
+    config_id = Text(read_name, required=True)
+    config_version = Text(read_name, required=True)
+    row_id = Text(read_name, required=True)
+
+
+class CreateFromTransformation(Parameters):
+    """POST /provisioning/async/docker/transformation (contract 8.2)."""
+
+    transformation = Object(Transformation, required=True)

@@ -77,6 +77,12 @@ class ParameterInvalid(ProvisioningError):
         super().__init__(f"Parameter '{path}' is invalid: {problem}")
 
 
+class ParametersContradict(ProvisioningError):
+    """Parameters that are well formed, but not together; the text names them."""
+
+    reason = "parameter_invalid"
+
+
 class QueryInvalid(ProvisioningError):
     reason = "query_invalid"
 
