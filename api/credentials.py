@@ -6,15 +6,15 @@ from flask import Blueprint, Response, request
 
 from api.queue import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
-from api.responses import answer, format_time
+from api.responses import answer
 from api.schemas import CreateCredentials, CreateSnowflake, NoParameters
-from api.waiting import wait
+from api.waiting import wait, wake_worker
 from provisioning import creation, errors, service
 from provisioning.catalog import BackendRules, backend_rules, require_type
 from provisioning.jobs import SERVER_DOWN
 from provisioning.models import Job
 from provisioning.states import UNFINISHED_JOBS, JobStatus
-from workers import wake
+from provisioning.validity import format_time
 
 blueprint = Blueprint("credentials", __name__, url_prefix="/provisioning")
 CREATE, NO_PARAMETERS = CreateCredentials(), NoParameters()
@@ -22,7 +22,7 @@ CREATE, NO_PARAMETERS = CreateCredentials(), NoParameters()
 CREATE_WITH_MORE = {"snowflake": CreateSnowflake()}
 
 
-@blueprint.post("/<backend>")
+@blueprint.post("/<backend:backend>")
 def create(backend: str) -> Response:
     caller = authenticate()
     rules = _sync_rules(backend)
@@ -35,7 +35,7 @@ def create(backend: str) -> Response:
     return answer(_body(view, {"url": f"{backend}/{view.id}"}), 201)
 
 
-@blueprint.get("/<backend>")
+@blueprint.get("/<backend:backend>")
 def find_by_type(backend: str) -> Response:
     caller = authenticate()
     rules = backend_rules(backend)
@@ -47,7 +47,7 @@ def find_by_type(backend: str) -> Response:
     return answer(_body(view, {"inUse": bool(view.in_use)}))
 
 
-@blueprint.get("/<backend>/<id_>")
+@blueprint.get("/<backend:backend>/<id_>")
 def find_by_id(backend: str, id_: str) -> Response:
     caller = authenticate()
     backend_rules(backend)
@@ -56,7 +56,7 @@ def find_by_id(backend: str, id_: str) -> Response:
     return answer(_body(view, {"inUse": bool(view.in_use)}))
 
 
-@blueprint.post("/<backend>/<id_>/extend")
+@blueprint.post("/<backend:backend>/<id_>/extend")
 def extend(backend: str, id_: str) -> Response:
     caller = authenticate()
     backend_rules(backend)
@@ -71,7 +71,7 @@ def extend(backend: str, id_: str) -> Response:
     )
 
 
-@blueprint.delete("/<backend>/<id_>")
+@blueprint.delete("/<backend:backend>/<id_>")
 def drop(backend: str, id_: str) -> Response:
     caller = authenticate()
     _sync_rules(backend)
@@ -79,7 +79,7 @@ def drop(backend: str, id_: str) -> Response:
     return _finish(service.request_drop(installation(), caller, backend, id_))
 
 
-@blueprint.post("/<backend>/<id_>/kill")
+@blueprint.post("/<backend:backend>/<id_>/kill")
 def kill(backend: str, id_: str) -> Response:
     caller = authenticate()
     _sync_rules(backend)
@@ -95,6 +95,7 @@ def _sync_rules(backend: str) -> BackendRules:
 
 
 def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any]:
+    activity = {} if view.activity is None else {"activity": view.activity}
     return {
         "id": str(view.id),
         "status": "ok",
@@ -105,13 +106,14 @@ def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any
         "credentials": {"id": str(view.id), **view.details},
         "expiration": format_time(view.expires_at),
         "canExtend": view.can_extend,
+        **activity,
     }
 
 
 def _finish(job: Job) -> Response:
     """Wake a worker, wait as preferred, and answer by the job's state (contract 7)."""
     seconds, asynchronous = preferred_wait(installation().config["DELETE_WAIT_SECONDS"])
-    woken = wake(job.id)
+    woken = wake_worker(job)
     if asynchronous:
         return accepted(job, headers={"Preference-Applied": "respond-async"})
     # Nobody can be told of the job while the broker is down; it runs after its return.

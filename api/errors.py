@@ -13,6 +13,8 @@ STATUS: dict[str, int] = {
     "parameter_missing": 400,
     "parameter_invalid": 400,
     "backend_async_only": 400,
+    "backend_sync_only": 400,
+    "job_finished": 400,
     "cannot_extend": 400,
     "query_invalid": 400,
     "backend_disabled": 403,

@@ -6,13 +6,16 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from api.requests import authenticate, cut_wait, installation, public_root, read_parameters
-from api.responses import answer, format_time
+from api.responses import answer
 from api.schemas import NoParameters
-from api.waiting import wait
+from api.waiting import wait, wake_worker
 from provisioning import errors
-from provisioning.jobs import COMPONENT, find_job
+from provisioning.jobs import COMPONENT, find_job, request_termination
 from provisioning.models import Job
-from provisioning.states import UNFINISHED_JOBS
+from provisioning.sandbox.creation import reveal_password
+from provisioning.states import UNFINISHED_JOBS, JobCommand, JobStatus
+from provisioning.tokens import Principal
+from provisioning.validity import format_time
 
 blueprint = Blueprint("queue", __name__, url_prefix="/queue")
 
@@ -26,7 +29,17 @@ def show(id_: str) -> Response:
     job = find_job(installation().database, caller.principal.project_id, id_)
     if seconds:
         job = wait(job, seconds)
-    return answer(record(job))
+    return answer(record(job, caller.principal))
+
+
+@blueprint.post("/jobs/<id_>/kill")
+def kill(id_: str) -> Response:
+    caller = authenticate()
+    read_parameters(NoParameters())
+    job = request_termination(installation().database, caller.principal, id_)
+    # A running job notices by itself; a message helps where its worker has died.
+    wake_worker(job)
+    return answer({"message": "job termination request accepted for processing"}, 202)
 
 
 def _read_wait() -> int:
@@ -49,8 +62,9 @@ def job_url(job: Job) -> str:
     return f"{public_root()}/queue/job/{job.id}"
 
 
-def record(job: Job) -> dict[str, Any]:
-    """Return the job record with all its keys (contract 9.1)."""
+def record(job: Job, reader: Principal) -> dict[str, Any]:
+    """Return the job record with all its keys (contract 9.1), as the reader may see it."""
+    finished = job.status not in UNFINISHED_JOBS
     return {
         "id": job.id,
         "runId": job.run_id,
@@ -60,25 +74,53 @@ def record(job: Job) -> dict[str, Any]:
         "component": COMPONENT,
         "command": str(job.command),
         "params": job.params,
-        "result": job.result,
+        "result": _result(job, reader) if finished else {},
         "status": str(job.status),
         "process": {"host": job.process_host, "pid": job.process_pid},
         "createdTime": format_time(job.created_at),
         "startTime": format_time(job.started_at),
         "endTime": format_time(job.ended_at),
         "durationSeconds": _seconds(job.started_at, job.ended_at),
-        "waitSeconds": _seconds(job.created_at, job.started_at),
+        "waitSeconds": _wait_seconds(job),
         "nestingLevel": job.run_id.count("."),
-        "error": job.error,
+        "error": job.error if finished else None,
         "errorNote": job.error_note,
-        "terminatedBy": None,
+        "terminatedBy": job.terminated_by,
         "encrypted": None,
         "usage": [],
-        "isFinished": job.status not in UNFINISHED_JOBS,
+        "isFinished": finished,
+        **_progress(job),
         "_index": None,
         "_type": "jobs",
         "url": job_url(job),
     }
+
+
+def _progress(job: Job) -> dict[str, Any]:
+    """Return the steps of a creation so far; other jobs have none."""
+    if job.command is not JobCommand.CREATE:
+        return {}
+    return {"progress": [{**step, "time": format_time(step["time"])} for step in job.progress]}
+
+
+def _result(job: Job, reader: Principal) -> dict[str, Any]:
+    """Return the result; only the token that made a sandbox sees its password (9.1.4)."""
+    credentials = job.result.get("credentials")
+    if job.command is not JobCommand.CREATE or credentials is None:
+        return job.result
+    password = None
+    if reader.token_id == job.token_id:
+        password = reveal_password(installation(), job)
+    if password is None:
+        return job.result
+    return {**job.result, "credentials": {**credentials, "password": password.reveal()}}
+
+
+def _wait_seconds(job: Job) -> int | None:
+    # Contract 9.1.7: a terminated job has none.
+    if job.status is JobStatus.TERMINATED:
+        return None
+    return _seconds(job.created_at, job.started_at)
 
 
 def _number(text: str) -> int | str:

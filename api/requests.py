@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask, current_app, g, request
 from marshmallow import Schema
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.routing import BaseConverter
 
 from api import errors as api_errors
 from api.schemas import load
@@ -18,13 +19,18 @@ from provisioning.vault import Secret
 
 _LEADING_NUMBER = re.compile(r"\s*([0-9]{1,18})(?![0-9])")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]+)\"?", re.IGNORECASE)
-#: First segments that are no backends (contract 1.5).
-_RESERVED = re.compile(r"/provisioning/(async|manage)(/|$)")
 LONGEST_WAIT = 60
+
+
+class BackendConverter(BaseConverter):
+    """The segment of a backend's name: anything but the reserved ones (contract 1.5)."""
+
+    regex = r"(?!(?:async|manage)(?:/|$))[^/]+"
 
 
 def install(app: Flask) -> None:
     """Register the checks that come before any view: route, method, size."""
+    app.url_map.converters["backend"] = BackendConverter
     app.before_request(_check_envelope)
 
 
@@ -38,8 +44,6 @@ def _check_envelope() -> tuple[str, int] | None:
     if request.method == "OPTIONS":
         return "", 200
     routing: HTTPException | None = request.routing_exception
-    if _RESERVED.match(request.path):
-        raise api_errors.RouteNotFound
     if isinstance(routing, MethodNotAllowed):
         raise api_errors.MethodNotAllowed(request.method, sorted(routing.valid_methods or ()))
     if routing is not None:

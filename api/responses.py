@@ -1,7 +1,6 @@
 """What every answer has: JSON, the CORS headers, and the one form of errors (2.1, 3)."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -46,13 +45,6 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
         headers=headers,
         mimetype="application/json",
     )
-
-
-def format_time(milliseconds: int | None) -> str | None:
-    """Return the contract's form of a time: ISO 8601, seconds, numeric offset (4.6)."""
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds // 1000, UTC).isoformat(timespec="seconds")
 
 
 def _add_headers(response: Response) -> Response:

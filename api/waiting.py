@@ -1,4 +1,4 @@
-"""Requests that wait for a job, and how many of them one process holds."""
+"""Where the front meets the workers: waking one, and waiting for a job."""
 
 import threading
 
@@ -7,6 +7,7 @@ from flask import current_app
 from provisioning.database import Database
 from provisioning.jobs import wait_for_job
 from provisioning.models import Job
+from workers import wake
 
 
 class WaitingRoom:
@@ -34,3 +35,8 @@ def wait(job: Job, seconds: float) -> Job:
     """Wait for a job in the application's waiting room."""
     room: WaitingRoom = current_app.extensions["waiting_room"]
     return room.wait(job, seconds)
+
+
+def wake_worker(job: Job) -> bool:
+    """Tell a worker that the job is due; return False if the broker is away."""
+    return wake(job.id, job.backend)

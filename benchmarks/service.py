@@ -91,6 +91,7 @@ class Service:
                     project_id="70",
                     project_name="Benchmark",
                     features=[],
+                    limits={},
                     created_at=now,
                 )
                 for number, token in zip(numbers, tokens, strict=True)

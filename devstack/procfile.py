@@ -14,7 +14,7 @@ from honcho.printer import Message, Printer
 from devstack.processes import Process, dying_with_parent
 
 TREE = Path(__file__).resolve().parent.parent
-COLOURS = {"web": "36", "worker": "33", "beat": "32"}
+COLOURS = {"web": "36", "worker": "33", "docker": "35", "beat": "32"}
 
 
 def procfile_commands(tree: Path = TREE) -> dict[str, str]:

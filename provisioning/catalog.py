@@ -24,6 +24,8 @@ class BackendRules:
     statement_seconds: dict[str, int] = field(default_factory=dict)
     #: The key of the project's flags that refuses the backend when present and false.
     project_flag: str | None = None
+    #: The project's limit that sets the lifetime in seconds in place of the configuration.
+    lifetime_limit: str | None = None
     #: A project feature that allows the backend although the flag refuses it.
     project_feature: str | None = None
 
@@ -84,6 +86,7 @@ BACKENDS: dict[str, BackendRules] = {
             default_type="transformations",
             asynchronous=True,
             lifetimes={"jupyter": 5 * DAY, "rstudio": 5 * DAY},
+            lifetime_limit="sandbox.expirationSeconds",
         ),
     )
 }

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from provisioning.database import Database, now_ms
 from provisioning.errors import StateUnavailable
 from provisioning.models import Credentials, Job
+from provisioning.states import JobStatus
 
 log = structlog.get_logger()
 Claimable = type[Credentials] | type[Job]
@@ -29,6 +30,10 @@ Claimable = type[Credentials] | type[Job]
 
 class ClaimLost(Exception):
     """The claim ran out and may be another process's: stop, and write nothing."""
+
+
+class Terminated(Exception):
+    """Somebody killed the job: stop, and remove what it made."""
 
 
 def owner_name() -> str:
@@ -60,11 +65,15 @@ class Lease:
         #: Monotonic time, counted from before the claim was written: never later than the
         #: database's own ``claim_until``.
         self.runs_out = runs_out
+        #: The job this is held for was killed.
+        self.terminated = False
 
     def check(self) -> None:
-        """Raise ``ClaimLost`` unless the claim certainly still holds."""
+        """Raise ``ClaimLost`` unless the claim certainly still holds; ``Terminated`` on a kill."""
         if time.monotonic() >= self.runs_out:
             raise ClaimLost
+        if self.terminated:
+            raise Terminated
 
     def write(self, session: Session, **values: Any) -> None:
         """Update the row in the caller's transaction; raise ``ClaimLost`` if it was replaced."""
@@ -108,7 +117,23 @@ class Keeper:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._held: dict[Lease, float] = {}
+        #: The leases that end with a job, by its id.
+        self._jobs: dict[int, tuple[Lease, ...]] = {}
         self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def keep_until_killed(self, job: Lease, *leases: Lease) -> Iterator[None]:
+        """Keep the leases alive while the block runs; their checks tell of a killed job."""
+        with self._lock:
+            self._jobs[job.row_id] = (job, *leases)
+        try:
+            with self.keep(job, *leases):
+                yield
+        finally:
+            with self._lock:
+                del self._jobs[job.row_id]
+                for lease in (job, *leases):
+                    lease.terminated = False
 
     @contextmanager
     def keep(self, *leases: Lease) -> Iterator[None]:
@@ -131,8 +156,23 @@ class Keeper:
             time.sleep(self._seconds / 6)
             with self._lock:
                 due = [lease for lease, at in self._held.items() if at <= time.monotonic()]
+                jobs = list(self._jobs)
             for lease in due:
                 self._renew(lease)
+            if jobs:
+                self._tell_killed(jobs)
+
+    def _tell_killed(self, jobs: list[int]) -> None:
+        query = select(Job.id).where(Job.id.in_(jobs), Job.status == JobStatus.TERMINATING)
+        try:
+            with self._database.read() as session:
+                killed = session.scalars(query).all()
+        except StateUnavailable:
+            return
+        with self._lock:
+            for job_id in killed:
+                for lease in self._jobs.get(job_id, ()):
+                    lease.terminated = True
 
     def _renew(self, lease: Lease) -> None:
         start = time.monotonic()

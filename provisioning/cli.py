@@ -122,12 +122,21 @@ def _check_project(context: click.Context, parameter: click.Parameter, value: st
 )
 @click.option("--description", callback=_checked(TEXT_WIDTH), help="Shown in jobs.")
 @click.option("--feature", "features", multiple=True, help="A project feature; repeatable.")
+@click.option(
+    "--limit",
+    "limits",
+    type=(str, click.IntRange(min=1)),
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A project limit, such as sandbox.expirationSeconds 3600; repeatable.",
+)
 def create_token(
     project: str,
     project_name: str | None,
     person: str | None,
     description: str | None,
     features: tuple[str, ...],
+    limits: tuple[tuple[str, int], ...],
 ) -> None:
     """Make a token and print it. It is shown this once: only its hash is stored."""
     token_id, token = LocalTokens(_database()).create(
@@ -136,6 +145,7 @@ def create_token(
         person_id=person,
         description=description or "",
         features=list(features),
+        limits=dict(limits),
     )
     click.echo(f"token {token_id} of project {project}:", err=True)
     click.echo(token.reveal())

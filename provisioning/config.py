@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from provisioning.catalog import BACKENDS, BackendRules
@@ -251,9 +252,14 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def lifetime(self, backend: str, type_: str) -> Lifetime:
+    def lifetime(
+        self, backend: str, type_: str, limits: Mapping[str, int] = MappingProxyType({})
+    ) -> Lifetime:
+        """Return a type's lifetime in a project with these ``limits`` (contract 11.1)."""
+        limit = BACKENDS[backend].lifetime_limit
+        seconds = self.values[lifetime_key(backend, type_)]
         return Lifetime(
-            seconds=self.values[lifetime_key(backend, type_)],
+            seconds=limits.get(limit, seconds) if limit else seconds,
             maximum=self.values[lifetime_key(backend, type_, maximum=True)],
         )
 

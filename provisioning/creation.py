@@ -68,16 +68,16 @@ def get_or_create(
     end = time.monotonic() + installation.config["CREATION_LIMIT_SECONDS"]
     pause = FIRST_PAUSE
     while time.monotonic() < end:
-        row, now = _read_slot(installation, slot)
+        row, now = read_slot(installation, slot)
         if row is None:
             row = _create(installation, caller.principal, backend, type_, slot, now, public_key)
             if row is not None:
-                return view_of(installation, row, now)
+                return view_of(installation, caller.principal, row, now)
             continue
         if row.state is CredentialsState.ACTIVE:
-            if _is_live(installation, row, now):
+            if is_live(installation, row, now):
                 _require_key(row, public_key)
-                return view_of(installation, row, now)
+                return view_of(installation, caller.principal, row, now)
             continue
         if _is_abandoned(row, now) and _take_over_creation(installation, row):
             continue
@@ -100,14 +100,14 @@ _SLOT: Any = select(Credentials, literal_column("clock.now")).select_from(
 )
 
 
-def _read_slot(installation: Installation, slot: str) -> tuple[Credentials | None, int]:
+def read_slot(installation: Installation, slot: str) -> tuple[Credentials | None, int]:
     """Return the row in the slot, if any, and the database's time."""
     with installation.database.read() as session:
         row, now = session.execute(_SLOT, {"slot": slot}).one()
     return row, int(now)
 
 
-def _is_live(installation: Installation, row: Credentials, now: int) -> bool:
+def is_live(installation: Installation, row: Credentials, now: int) -> bool:
     """Return whether an active row can be handed out; else free its slot for a new one."""
     if row.expires_at is not None and row.expires_at <= now:
         with installation.database.write() as session:
@@ -234,11 +234,39 @@ def _record_intent(
     )
     if server is None:
         raise errors.BackendUnavailable(backend.name)
+    row = new_row(installation, owner, backend, type_, slot, server, now, public_key)
+    seconds = installation.config["CLAIM_SECONDS"]
+    start = time.monotonic()
+    with installation.database.write() as session:
+        if shared:
+            login = _share_login(session, row, person)
+            row.login_id, row.secret = login.id, login.secret
+        values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
+        session.connection().execute(_INTENT, {**values, "claim_milliseconds": seconds * 1000})
+        failpoint("create.recording")
+    return row, Lease(Credentials, row.id, 1, start + seconds)
+
+
+def new_row(
+    installation: Installation,
+    owner: Principal,
+    backend: Backend,
+    type_: str,
+    slot: str,
+    server: str,
+    now: int,
+    public_key: str | None = None,
+) -> Credentials:
+    """Return an unsaved row with a new id, its objects' names and a password.
+
+    It is as a first claim of this process leaves it, but for ``claim_until``.
+    """
     number = installation.numbers.take()
     names = Owner(owner.project_id, owner.token_id, owner.person_id, public_key)
     spec = backend.plan(installation.prefix, names, type_, number, server)
     touched_at = now - now % 1000
-    row = Credentials(
+    lifetime = installation.config.lifetime(backend.name, type_, owner.limits)
+    return Credentials(
         id=number,
         backend=backend.name,
         type=type_,
@@ -257,22 +285,12 @@ def _record_intent(
         login_id=None,
         created_at=now,
         touched_at=touched_at,
-        expires_at=expiry(installation.config.lifetime(backend.name, type_), touched_at, now),
+        expires_at=expiry(lifetime, touched_at, now),
         claim_token=1,
         claim_owner=owner_name(),
         attempts=0,
         not_before=0,
     )
-    seconds = installation.config["CLAIM_SECONDS"]
-    start = time.monotonic()
-    with installation.database.write() as session:
-        if shared:
-            login = _share_login(session, row, person)
-            row.login_id, row.secret = login.id, login.secret
-        values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
-        session.connection().execute(_INTENT, {**values, "claim_milliseconds": seconds * 1000})
-        failpoint("create.recording")
-    return row, Lease(Credentials, number, 1, start + seconds)
 
 
 def _server_of_person(installation: Installation, person: str) -> str | None:

@@ -44,6 +44,13 @@ class BackendAsyncOnly(ProvisioningError):
         super().__init__(f"Backend '{backend}' supports only async actions.")
 
 
+class BackendSyncOnly(ProvisioningError):
+    reason = "backend_sync_only"
+
+    def __init__(self, backend: str) -> None:
+        super().__init__(f"Backend '{backend}' does not support async actions.")
+
+
 class TypeInvalid(ProvisioningError):
     reason = "type_invalid"
 
@@ -161,6 +168,13 @@ class JobNotFound(ProvisioningError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"Job id '{job_id}' not found.")
+
+
+class JobFinished(ProvisioningError):
+    reason = "job_finished"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job id '{job_id}' is already finished.")
 
 
 class CannotExtend(ProvisioningError):

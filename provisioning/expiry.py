@@ -18,10 +18,10 @@ SWEEP_BATCH = 200
 
 @dataclass(frozen=True)
 class Due:
-    """Ids of the jobs and of the job-less credentials that somebody should work on now."""
+    """Jobs and job-less credentials that somebody should work on now: id and backend."""
 
-    jobs: Sequence[int]
-    credentials: Sequence[int]
+    jobs: Sequence[tuple[int, str]]
+    credentials: Sequence[tuple[int, str]]
 
 
 def retire(session: Session, row: Credentials) -> None:
@@ -59,7 +59,7 @@ def sweep(installation: Installation) -> Due:
     with installation.database.read() as session:
         return Due(
             jobs=due_jobs(session, SWEEP_BATCH),
-            credentials=session.scalars(_abandoned().limit(SWEEP_BATCH)).all(),
+            credentials=[(row.id, row.backend) for row in session.execute(_abandoned())],
         )
 
 
@@ -71,9 +71,9 @@ def _expired() -> Select[Credentials]:
     )
 
 
-def _abandoned() -> Select[int]:
+def _abandoned() -> Select[int, str]:
     return (
-        select(Credentials.id)
+        select(Credentials.id, Credentials.backend)
         .where(
             Credentials.state.in_((CredentialsState.CREATING, CredentialsState.DROPPING)),
             Credentials.job_id.is_(None),
@@ -81,4 +81,5 @@ def _abandoned() -> Select[int]:
             Credentials.not_before <= now_ms(),
         )
         .order_by(Credentials.id)
+        .limit(SWEEP_BATCH)
     )

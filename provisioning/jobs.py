@@ -4,10 +4,10 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
 from provisioning.models import Credentials, Job
-from provisioning.states import UNFINISHED_JOBS, JobCommand, JobStatus
+from provisioning.states import UNFINISHED_JOBS, CredentialsState, JobCommand, JobStatus
 from provisioning.tokens import Caller, Principal
 
 COMPONENT = "keboola-provisioning-bundle"
@@ -66,21 +66,65 @@ def record_job(
     under the owner of the credential (contract 11.3). Raises ``TokenServiceUnavailable``
     when a job has the number already.
     """
+    return _record(
+        session,
+        owner or row,
+        run_id,
+        numbers,
+        command=command,
+        backend=row.backend,
+        params={"backend": row.backend, "id": str(row.id)},
+        credentials_id=row.id,
+        slot=slot_of(row.token_id, row.backend, row.type),
+    )
+
+
+def record_creation(
+    session: Session,
+    caller: Caller,
+    numbers: tuple[int, int] | None,
+    *,
+    backend: str,
+    slot: str,
+    params: dict[str, Any],
+    request: str,
+) -> Job:
+    """Add a waiting job that creates, in the caller's transaction.
+
+    ``request`` is encrypted. Raises ``TokenServiceUnavailable`` as `record_job` does.
+    """
+    return _record(
+        session,
+        caller.principal,
+        caller.run_id,
+        numbers,
+        command=JobCommand.CREATE,
+        backend=backend,
+        params=params,
+        request=request,
+        slot=slot,
+    )
+
+
+def _record(
+    session: Session,
+    owner: Principal | Credentials,
+    run_id: str,
+    numbers: tuple[int, int] | None,
+    **values: Any,
+) -> Job:
     job_id, ticket = numbers or next_numbers(session, "ticket", 2)
     job = Job(
         id=job_id,
         run_id=f"{run_id}.{ticket}" if run_id else str(ticket),
-        command=command,
         status=JobStatus.WAITING,
-        params={"backend": row.backend, "id": str(row.id)},
         result={},
-        credentials_id=row.id,
-        slot=slot_of(row.token_id, row.backend, row.type),
-        project_id=row.project_id,
-        project_name=owner.project_name if owner else row.project_name,
-        token_id=owner.token_id if owner else row.token_id,
-        token_description=owner.token_description if owner else row.token_description,
+        project_id=owner.project_id,
+        project_name=owner.project_name,
+        token_id=owner.token_id,
+        token_description=owner.token_description,
         created_at=read_clock(session),
+        **values,
     )
     session.add(job)
     try:
@@ -129,17 +173,25 @@ def wait_for_job(database: Database, job: Job, seconds: float) -> Job:
     return job
 
 
-# Running --------------------------------------------------------------------------------
+# Claiming -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A job this process works on, and its credential, which kills leave unclaimed."""
+
+    job: Job
+    lease: Lease
+    row: Credentials | None
+    row_lease: Lease | None
 
 
 class _NotDue(Exception):
     """The row does not want work now; the claim on it is rolled back."""
 
 
-def claim_job(
-    installation: Installation, job_id: int
-) -> tuple[Job, Credentials, list[Lease]] | None:
-    """Claim a due job, and for a delete its credential too; return None when it is not due.
+def claim_job(installation: Installation, job_id: int) -> Claimed | None:
+    """Claim a due job with what it changes; return None when it is not due.
 
     A job is due when it is unfinished, its pause is over, nobody works on it, and no earlier
     job of its slot is unfinished (contract 9.1.9).
@@ -147,18 +199,20 @@ def claim_job(
     seconds = installation.config["CLAIM_SECONDS"]
     try:
         with installation.database.write() as session:
-            leases = [_take(session, Job, job_id, seconds)]
+            lease = _take(session, Job, job_id, seconds)
             job = session.get_one(Job, job_id)
             _require_due(session, job)
-            row = session.get_one(Credentials, job.credentials_id)
-            if job.command is JobCommand.DELETE:
-                leases.append(_take(session, Credentials, row.id, seconds))
-            job.status = JobStatus.PROCESSING
+            row = session.get(Credentials, job.credentials_id) if job.credentials_id else None
+            row_lease = None
+            if row is not None and job.command is not JobCommand.KILL:
+                row_lease = _take(session, Credentials, row.id, seconds)
+            if job.status is JobStatus.WAITING:
+                job.status = JobStatus.PROCESSING
             job.started_at = job.started_at or read_clock(session)
             job.process_host, job.process_pid = socket.gethostname()[:128], os.getpid()
             job.attempts += 1
             failpoint(f"{job.command}.claiming")
-            return job, row, leases
+            return Claimed(job, lease, row, row_lease)
     except _NotDue:
         return None
 
@@ -173,7 +227,7 @@ def _take(
 
 
 def _require_due(session: Session, job: Job) -> None:
-    if job.status not in (JobStatus.WAITING, JobStatus.PROCESSING):
+    if job.status not in UNFINISHED_JOBS:
         raise _NotDue
     earlier = select(Job.id).where(
         Job.slot == job.slot, Job.status.in_(UNFINISHED_JOBS), Job.id < job.id
@@ -189,41 +243,118 @@ def next_in_slot(database: Database, job: Job) -> int | None:
         return session.scalars(query.order_by(Job.id).limit(1)).first()
 
 
-def due_jobs(session: Session, limit: int) -> SequenceOf[int]:
-    """Return unfinished jobs nobody works on: their message was lost, or their worker."""
+def due_jobs(session: Session, limit: int) -> list[tuple[int, str]]:
+    """Return id and backend of unfinished jobs nobody works on.
+
+    Their message was lost, or their worker.
+    """
     query = (
-        select(Job.id)
+        select(Job.id, Job.backend)
         .where(
-            Job.status.in_((JobStatus.WAITING, JobStatus.PROCESSING)),
+            Job.status.in_(UNFINISHED_JOBS),
             or_(Job.claim_until.is_(None), Job.claim_until <= now_ms()),
             Job.not_before <= now_ms(),
         )
         .order_by(Job.id)
         .limit(limit)
     )
-    return session.scalars(query).all()
+    return [(row.id, row.backend) for row in session.execute(query)]
 
 
-def success() -> dict[str, Any]:
+# Ending ---------------------------------------------------------------------------------
+
+
+def request_termination(database: Database, principal: Principal, job_id: str) -> Job:
+    """Kill a job (contract 9.4): a waiting one never starts, a running one is told to stop.
+
+    Raises ``JobNotFound`` and ``JobFinished``.
+    """
+    found = find_job(database, principal.project_id, job_id)
+    with database.write() as session:
+        query = select(Job).where(Job.id == found.id).with_for_update()
+        job = session.scalars(query).one()
+        if job.status not in UNFINISHED_JOBS:
+            raise errors.JobFinished(job_id)
+        if job.status is JobStatus.TERMINATING:
+            return job
+        job.terminated_by = {
+            "id": principal.token_id,
+            "description": principal.token_description,
+        }
+        if job.status is JobStatus.WAITING:
+            job.status, job.request = JobStatus.CANCELLED, None
+            job.ended_at = read_clock(session)
+            _show_again(session, job)
+        else:
+            # A pause before the next try does not hold the end back.
+            job.status, job.not_before = JobStatus.TERMINATING, 0
+        return job
+
+
+def _show_again(session: Session, job: Job) -> None:
+    """Make a credential visible again whose delete never started (contract 6.2.2)."""
+    session.execute(
+        update(Credentials)
+        .where(Credentials.id == job.credentials_id, Credentials.job_id == job.id)
+        .values(state=CredentialsState.ACTIVE, job_id=None)
+    )
+
+
+def is_terminating(session: Session, job: Job) -> bool:
+    """Return whether the job was killed; it cannot be any more in the caller's transaction."""
+    query = select(Job.status).where(Job.id == job.id).with_for_update()
+    return session.scalars(query).one() is JobStatus.TERMINATING
+
+
+def close_job(session: Session, job: Job, lease: Lease, **values: Any) -> None:
+    """Write the outcome of a job and forget its request; a killed one is ``terminated``."""
+    if is_terminating(session, job):
+        values = terminated()
+    lease.close(session, request=None, ended_at=now_ms(), **values)
+
+
+def is_too_old(session: Session, job: Job, seconds: int) -> bool:
+    """Return whether the job has been tried for ``seconds``."""
+    query = select(now_ms() - job.created_at > seconds * 1000)
+    return bool(session.execute(query).scalar_one())
+
+
+def success(**result: Any) -> dict[str, Any]:
     """Return the values that end a job well."""
     return {
         "status": JobStatus.SUCCESS,
-        "result": {"status": "ok"},
-        "ended_at": now_ms(),
+        "result": {"status": "ok", **result},
+        "error": None,
         "failure": None,
     }
 
 
-def internal_error(problem: Exception, failure: str, exception_id: str) -> dict[str, Any]:
-    """Return the values that end a job in an internal error (contract 9.1.4)."""
+def terminated() -> dict[str, Any]:
+    """Return the values that end a killed job (contract 9.4.2)."""
     return {
-        "status": JobStatus.ERROR,
+        "status": JobStatus.TERMINATED,
+        "result": {"message": "Job has been terminated"},
+        "error": None,
+    }
+
+
+def user_error(message: str, failure: str) -> dict[str, Any]:
+    """Return the values of a job that failed for a reason its caller can read."""
+    return {
+        "error": "user",
+        "result": {"message": message, "exceptionId": new_exception_id(), "context": {}},
+        "failure": failure,
+    }
+
+
+def internal_error(problem: Exception, failure: str) -> dict[str, Any]:
+    """Return the values of a job that failed by an internal error (contract 9.1.4)."""
+    return {
         "error": "application",
         "error_note": SERVER_DOWN if isinstance(problem, EngineUnavailable) else None,
         "result": {
             "message": "Internal error occurred, please contact support",
-            "exceptionId": exception_id,
+            "exceptionId": new_exception_id(),
         },
-        "ended_at": now_ms(),
         "failure": failure,
     }

@@ -32,6 +32,8 @@ class Base(DeclarativeBase):
         int: BigInteger,
         dict[str, Any]: JSON,
         list[str]: JSON,
+        list[dict[str, Any]]: JSON,
+        dict[str, int]: JSON,
     }
     __table_args__: Any = TABLE_OPTIONS
 
@@ -58,6 +60,7 @@ class Credentials(Claim, Base):
     __table_args__ = (
         Index("ix_credentials_state", "state", "expires_at"),
         Index("ix_credentials_login", "login_id"),
+        Index("ux_credentials_port", "server", "port", unique=True),
         TABLE_OPTIONS,
     )
 
@@ -77,6 +80,8 @@ class Credentials(Claim, Base):
     user_name: Mapped[str] = mapped_column(String(64))
     #: The database, schema or container.
     object_name: Mapped[str] = mapped_column(String(128))
+    #: The published port of a sandbox, its own until it is gone.
+    port: Mapped[int | None]
     #: The password, encrypted.
     secret: Mapped[str] = mapped_column(Text)
     #: When the server ends a password that it chose itself; NULL is never.
@@ -93,7 +98,7 @@ class Credentials(Claim, Base):
     #: NULL is never.
     expires_at: Mapped[int | None]
     dropped_at: Mapped[int | None]
-    #: The unfinished delete job in charge; without one the sweep drives the row.
+    #: The unfinished create or delete job in charge; without one the sweep drives the row.
     job_id: Mapped[int | None]
     #: Why the last step failed, for operators.
     failure: Mapped[str | None] = mapped_column(Text)
@@ -126,9 +131,17 @@ class Job(Claim, Base):
     run_id: Mapped[str] = mapped_column(Text)
     command: Mapped[JobCommand] = mapped_column(_enum(JobCommand))
     status: Mapped[JobStatus] = mapped_column(_enum(JobStatus))
+    backend: Mapped[str] = mapped_column(String(32))
     params: Mapped[dict[str, Any]]
+    #: What is asked for beyond ``params``, encrypted: it holds the caller's token and script.
+    #: Gone when the job is finished.
+    request: Mapped[str | None] = mapped_column(Text)
+    #: Callers see it once the job is finished; a failed creation is cleaned up before that.
     result: Mapped[dict[str, Any]]
-    credentials_id: Mapped[int]
+    #: Steps as ``{"step", "percent", "message", "time"}``; time in milliseconds.
+    progress: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    #: None until a creation has recorded what it makes.
+    credentials_id: Mapped[int | None]
     #: ``token:backend:type``: jobs of one slot run one after the other (contract 9.1.9).
     slot: Mapped[str] = mapped_column(String(160))
 
@@ -144,6 +157,8 @@ class Job(Claim, Base):
     process_pid: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(String(32))
     error_note: Mapped[str | None] = mapped_column(String(64))
+    #: ``{"id", "description"}`` of the token that killed the job.
+    terminated_by: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     #: Why the last attempt failed, for operators; never shown to callers.
     failure: Mapped[str | None] = mapped_column(Text)
 
@@ -160,6 +175,8 @@ class LocalToken(Base):
     project_name: Mapped[str] = mapped_column(String(255))
     person_id: Mapped[str | None] = mapped_column(String(64))
     features: Mapped[list[str]]
+    #: Project limits by name, such as ``sandbox.expirationSeconds``.
+    limits: Mapped[dict[str, int]]
     created_at: Mapped[int]
     revoked_at: Mapped[int | None]
 
@@ -179,4 +196,4 @@ class Setting(Base):
     __tablename__ = "settings"
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
-    value: Mapped[str] = mapped_column(String(255))
+    value: Mapped[str] = mapped_column(Text)

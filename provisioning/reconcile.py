@@ -1,4 +1,4 @@
-"""Drives credentials and jobs towards what they should be: the only path to the engines.
+"""Drives credentials towards what they should be: the only path to the engines.
 
 Whoever starts a step (the front on creation, a worker on a job, the sweep for work whose
 process died) ends up here with the row's claim. A step has three outcomes: done, again later
@@ -26,14 +26,8 @@ from provisioning.claims import ClaimLost, Lease, take
 from provisioning.database import now_ms
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
-from provisioning.jobs import (
-    claim_job,
-    internal_error,
-    new_exception_id,
-    success,
-)
-from provisioning.models import Credentials, Job, Login
-from provisioning.states import CredentialsState, JobCommand
+from provisioning.models import Credentials, Login
+from provisioning.states import CredentialsState
 
 log = structlog.get_logger()
 
@@ -50,6 +44,7 @@ def spec_of(row: Credentials) -> Spec:
         row.user_name,
         row.object_name,
         row.expires_at,
+        port=row.port,
         public_key=row.public_key,
         password_ends_at=row.password_ends_at,
     )
@@ -111,7 +106,7 @@ def finish_creation(installation: Installation, row: Credentials, lease: Lease) 
 def _undo_creation(
     installation: Installation, row: Credentials, lease: Lease, problem: Exception
 ) -> None:
-    failure = _describe(problem)
+    failure = describe(problem)
     log.warning("creation_failed", credentials=row.id, server=row.server, failure=failure)
     with installation.database.write() as session:
         # A repeat of the request starts clean at once: the slot is free, the names are new.
@@ -122,7 +117,7 @@ def _undo_creation(
             return
         if isinstance(problem, EngineUnavailable) and not isinstance(problem, EngineBusy):
             # The caller has waited for a silent server once; the sweep does the rest.
-            lease.close(session, **_again(row.attempts, failure))
+            lease.close(session, **again(row.attempts, failure))
             return
     failpoint("create.failed")
     finish_drop(installation, row, lease)
@@ -137,14 +132,14 @@ def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> b
     If not, the row waits for its next turn: clean-up never ends before it succeeds.
     """
     try:
-        _drop_objects(installation, row, lease)
+        drop_objects(installation, row, lease)
     except ClaimLost:
         raise
     except Exception as problem:
-        failure = _describe(problem)
+        failure = describe(problem)
         log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
         with installation.database.write() as session:
-            lease.close(session, **_again(row.attempts, failure))
+            lease.close(session, **again(row.attempts, failure))
         return False
     with installation.database.write() as session:
         close_dropped(session, row, lease)
@@ -152,7 +147,7 @@ def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> b
     return True
 
 
-def _drop_objects(installation: Installation, row: Credentials, *leases: Lease) -> None:
+def drop_objects(installation: Installation, row: Credentials, *leases: Lease) -> None:
     """Remove what the row names; the first lease is the row's own."""
     with installation.keeper.keep(*leases):
         backend_of(installation, row).drop(spec_of(row), leases[0])
@@ -164,6 +159,7 @@ def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
         session,
         state=CredentialsState.DROPPED,
         slot=None,
+        port=None,
         job_id=None,
         secret="",
         private_key=None,
@@ -182,12 +178,13 @@ def _forget_unused_login(session: Session, login_id: int) -> None:
         session.execute(delete(Login).where(Login.id == login_id))
 
 
-def _again(attempts: int, failure: str) -> dict[str, Any]:
+def again(attempts: int, failure: str) -> dict[str, Any]:
+    """Return the values that put a row or a job back for a later try."""
     delay = min(FIRST_DELAY * 2 ** min(attempts, 10), LONGEST_DELAY)
     return {"attempts": attempts + 1, "not_before": now_ms() + delay, "failure": failure}
 
 
-def _describe(problem: Exception) -> str:
+def describe(problem: Exception) -> str:
     """Return a reason for operators: engine errors speak for themselves and hold no secret.
 
     Anything else is named by its type only, since its text might quote a statement.
@@ -220,85 +217,3 @@ def resume(installation: Installation, credentials_id: int) -> None:
         return
     except ClaimLost:
         log.warning("claim_lost", credentials=credentials_id)
-
-
-# Jobs -----------------------------------------------------------------------------------
-
-
-def run_job(installation: Installation, job_id: int) -> Job | None:
-    """Run one step of a due job; return the job, or None when it was not due."""
-    claimed = claim_job(installation, job_id)
-    if claimed is None:
-        return None
-    job, row, leases = claimed
-    failpoint(f"{job.command}.claimed")
-    try:
-        if job.command is JobCommand.DELETE:
-            _run_delete(installation, job, row, leases[0], leases[1])
-        else:
-            _run_kill(installation, job, row, leases[0])
-    except ClaimLost:
-        log.warning("claim_lost", job=job.id)
-    return job
-
-
-def _run_delete(
-    installation: Installation, job: Job, row: Credentials, job_lease: Lease, lease: Lease
-) -> None:
-    try:
-        _drop_objects(installation, row, lease, job_lease)
-    except ClaimLost:
-        raise
-    except Exception as problem:
-        _retry_or_give_up(installation, job, problem, job_lease, lease)
-        return
-    with installation.database.write() as session:
-        close_dropped(session, row, lease)
-        job_lease.close(session, **success())
-    log.info("credentials_dropped", credentials=row.id, backend=row.backend, job=job.id)
-    failpoint("delete.settled")
-
-
-def _run_kill(installation: Installation, job: Job, row: Credentials, job_lease: Lease) -> None:
-    try:
-        with installation.keeper.keep(job_lease):
-            ended = backend_of(installation, row).kill(spec_of(row), job_lease)
-        failpoint("kill.sessions")
-    except ClaimLost:
-        raise
-    except Exception as problem:
-        _retry_or_give_up(installation, job, problem, job_lease, None)
-        return
-    with installation.database.write() as session:
-        job_lease.close(session, **success())
-    log.info("sessions_killed", credentials=row.id, count=ended, job=job.id)
-    failpoint("kill.settled")
-
-
-def _retry_or_give_up(
-    installation: Installation,
-    job: Job,
-    problem: Exception,
-    job_lease: Lease,
-    lease: Lease | None,
-) -> None:
-    """Put the job back for later, or end it and make its credential visible again."""
-    failure = _describe(problem)
-    limit = installation.config["JOB_RETRY_SECONDS"] * 1000
-    with installation.database.write() as session:
-        too_old = session.execute(select(now_ms() - job.created_at > limit)).scalar_one()
-        if too_old:
-            exception_id = new_exception_id()
-            job_lease.close(session, **internal_error(problem, failure, exception_id))
-            if lease is not None:
-                lease.close(session, state=CredentialsState.ACTIVE, job_id=None, failure=failure)
-        else:
-            # The attempt was counted when the job was claimed.
-            later = _again(job.attempts - 1, failure)
-            job_lease.close(session, **later)
-            if lease is not None:
-                lease.close(session, failure=failure)
-    if too_old:
-        log.error("job_failed", job=job.id, failure=failure, exception_id=exception_id)
-    else:
-        log.warning("job_delayed", job=job.id, failure=failure)

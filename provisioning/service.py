@@ -4,13 +4,14 @@
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from sqlalchemy import or_, select, update
 
 from provisioning import errors
-from provisioning.backends.base import EngineError, IssuedPassword
+from provisioning.backends.base import EngineError, IssuedPassword, SandboxBackend
+from provisioning.catalog import backend_rules
 from provisioning.database import now_ms, read_clock
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
@@ -19,7 +20,7 @@ from provisioning.jobs import record_job, slot_of, take_numbers
 from provisioning.models import Credentials, Job
 from provisioning.reconcile import backend_of, complete_spec_of, issued_columns, spec_of
 from provisioning.states import CredentialsState, JobCommand
-from provisioning.tokens import Caller
+from provisioning.tokens import Caller, Principal
 from provisioning.validity import can_extend, expiry, next_touch
 
 log = structlog.get_logger()
@@ -38,6 +39,8 @@ class CredentialsView:
     can_extend: bool
     #: Unknown (None) in the answer of a creation.
     in_use: bool | None = None
+    #: What goes on in a sandbox, where its image tells (see `SandboxBackend.activity`).
+    activity: dict[str, Any] | None = None
 
 
 # Reading --------------------------------------------------------------------------------
@@ -48,25 +51,36 @@ def find_by_type(
 ) -> CredentialsView:
     """Return the caller's credential of the type; raise ``CredentialsNotFound``."""
     slot = slot_of(caller.principal.token_id, backend, type_)
-    return _look(installation, _find_active(installation, Credentials.slot == slot))
+    found = _find_active(installation, Credentials.slot == slot)
+    return _look(installation, caller.principal, found)
 
 
 def find_by_id(
     installation: Installation, caller: Caller, backend: str, credentials_id: str
 ) -> CredentialsView:
     """Return the caller's credential; raise ``CredentialsNotFound`` (contract 4.3)."""
-    return _look(installation, _find_owned(installation, caller, backend, credentials_id))
+    found = _find_owned(installation, caller, backend, credentials_id)
+    return _look(installation, caller.principal, found)
 
 
-def _look(installation: Installation, found: tuple[Credentials, int]) -> CredentialsView:
+def _look(
+    installation: Installation, principal: Principal, found: tuple[Credentials, int]
+) -> CredentialsView:
     row, now = found
     if not exists(installation, row):
         raise errors.CredentialsNotFound
+    activity = None
     try:
-        in_use = backend_of(installation, row).in_use(spec_of(row))
+        backend = backend_of(installation, row)
+        if backend_rules(row.backend).asynchronous:
+            activity = cast(SandboxBackend, backend).activity(spec_of(row))
+            in_use = activity is not None and activity["connections"] > 0
+        else:
+            in_use = backend.in_use(spec_of(row))
     except EngineError:
         raise errors.BackendUnavailable(row.backend) from None
-    return view_of(installation, row, now, in_use=in_use)
+    view = view_of(installation, principal, row, now)
+    return replace(view, in_use=in_use, activity=activity)
 
 
 def _find(installation: Installation, condition: Any) -> tuple[Credentials, int] | None:
@@ -120,8 +134,9 @@ def exists(installation: Installation, row: Credentials) -> bool:
 
 
 def view_of(
-    installation: Installation, row: Credentials, now: int, *, in_use: bool | None = None
+    installation: Installation, principal: Principal, row: Credentials, now: int
 ) -> CredentialsView:
+    """Return what the owner sees of a row, without a look at the server's sessions."""
     password = installation.vault.decrypt(row.secret)
     spec = complete_spec_of(installation, row)
     try:
@@ -135,13 +150,12 @@ def view_of(
         touched_at=row.touched_at,
         expires_at=row.expires_at,
         can_extend=can_extend(
-            installation.config.lifetime(row.backend, row.type),
+            installation.config.lifetime(row.backend, row.type, principal.limits),
             now,
             row.touched_at,
             row.created_at,
             row.expires_at,
         ),
-        in_use=in_use,
     )
 
 
@@ -171,7 +185,7 @@ def extend(
             raise errors.CredentialsNotFound
     except errors.BackendUnavailable:
         log.info("extended_unseen", credentials=row.id)
-    lifetime = installation.config.lifetime(backend, row.type)
+    lifetime = installation.config.lifetime(backend, row.type, caller.principal.limits)
     wanted = expiry(lifetime, next_touch(now, row.touched_at), row.created_at)
     issued = issued_columns(installation, _prolong(installation, row, wanted))
     with installation.database.write() as session:
@@ -205,14 +219,15 @@ def _prolong(
 def request_drop(
     installation: Installation, caller: Caller, backend: str, credentials_id: str
 ) -> Job:
-    """Hide the credential and record its delete job, in one transaction (contract 7).
+    """Hide the credential and record its delete job, in one transaction (contract 7, 8.5).
 
-    Raises ``CredentialsNotFound``, and ``BackendUnavailable`` with nothing changed when the
-    server cannot be reached.
+    Raises ``CredentialsNotFound``. Where the caller waits for the removal, it raises
+    ``BackendUnavailable`` with nothing changed when the server cannot be reached.
     """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
-    # What has vanished may still have remains, so only reachability matters here.
-    exists(installation, row)
+    if not backend_rules(backend).asynchronous:
+        # What has vanished may still have remains, so only reachability matters here.
+        exists(installation, row)
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
         job = record_job(

@@ -27,6 +27,7 @@ class JobStatus(StrEnum):
 class JobCommand(StrEnum):
     """What a job does (contract 9.1.2)."""
 
+    CREATE = "create"
     DELETE = "delete"
     KILL = "kill"
 

@@ -37,6 +37,8 @@ class Principal:
     features: frozenset[str] = frozenset()
     #: ``hasMysql`` and the like; a flag that was not told is not in here.
     flags: Mapping[str, bool] = field(default_factory=dict)
+    #: The project's limits that are positive numbers, such as ``sandbox.expirationSeconds``.
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class LocalTokens:
             project_name=row.project_name,
             person_id=row.person_id,
             features=frozenset(row.features),
+            limits=row.limits,
         )
 
     def create(
@@ -96,6 +99,7 @@ class LocalTokens:
         person_id: str | None,
         description: str,
         features: list[str],
+        limits: dict[str, int] | None = None,
     ) -> tuple[int, Secret]:
         """Record a new token and return its id and its text, which is not kept."""
         with self._database.write() as session:
@@ -110,6 +114,7 @@ class LocalTokens:
                     project_name=project_name,
                     person_id=person_id,
                     features=features,
+                    limits=limits or {},
                     created_at=read_clock(session),
                 )
             )
@@ -204,7 +209,17 @@ def _read_principal(answer: Mapping[str, Any]) -> Principal:
             for key, value in owner.items()
             if key.startswith("has") and isinstance(value, bool)
         },
+        limits=_read_limits(owner.get("limits")),
     )
+
+
+def _read_limits(limits: Any) -> dict[str, int]:
+    found = {name: _mapping(limit).get("value") for name, limit in _mapping(limits).items()}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0
+    }
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

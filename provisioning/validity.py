@@ -1,5 +1,7 @@
 """How long a credential lives (contract 4.5, 6.3 and 11). Times are milliseconds."""
 
+from datetime import UTC, datetime
+
 from provisioning.config import Lifetime
 
 SECOND = 1000
@@ -29,3 +31,10 @@ def can_extend(
         return True
     later = expiry(lifetime, next_touch(now, touched_at), created_at)
     return later is None or later > expires_at
+
+
+def format_time(milliseconds: int | None) -> str | None:
+    """Return the contract's form of a time: ISO 8601, seconds, numeric offset (4.6)."""
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).isoformat(timespec="seconds")

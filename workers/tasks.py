@@ -8,7 +8,7 @@ from functools import cache
 
 import structlog
 
-from provisioning import config, expiry, reconcile
+from provisioning import config, expiry, reconcile, running
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
 from provisioning.jobs import next_in_slot
@@ -28,10 +28,12 @@ def installation() -> Installation:
 def run_job(job_id: int) -> None:
     """Run a due job, then wake the one that waited for it."""
     try:
-        job = reconcile.run_job(installation(), job_id)
-        following = next_in_slot(installation().database, job) if job else None
+        job = running.run_job(installation(), job_id)
+        if job is None:
+            return
+        following = next_in_slot(installation().database, job)
         if following is not None and following != job_id:
-            wake(following)
+            wake(following, job.backend)
     except StateUnavailable:
         # The claim runs out and the sweep brings the job back.
         log.warning("state_unavailable", task="job", job=job_id)
@@ -54,7 +56,7 @@ def sweep() -> None:
     except StateUnavailable:
         log.warning("state_unavailable", task="sweep")
         return
-    for job_id in due.jobs:
-        wake(job_id)
-    for credentials_id in due.credentials:
-        wake_credentials(credentials_id)
+    for job_id, backend in due.jobs:
+        wake(job_id, backend)
+    for credentials_id, backend in due.credentials:
+        wake_credentials(credentials_id, backend)

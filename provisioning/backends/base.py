@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from provisioning.claims import Lease
+from provisioning.sandbox.base import Content, Report
 from provisioning.vault import Secret
 
 
@@ -34,6 +35,10 @@ class EngineRefused(EngineError):
     """The server answered and refused: a missing right, a full disk, a name in use."""
 
 
+class PortTaken(EngineRefused):
+    """Something else listens on the sandbox's port; nothing is left of the sandbox."""
+
+
 class NameInUse(EngineRefused):
     """A new name is taken by something the credential did not make, and nothing else was made."""
 
@@ -50,6 +55,8 @@ class Spec:
     object_name: str
     #: Milliseconds since 1970; None is never, or not decided yet.
     expires_at: int | None = None
+    #: The published port of a sandbox.
+    port: int | None = None
     #: The key whose owner may log in, as `provisioning.key_pairs` keeps it.
     public_key: str | None = None
     #: Its other half, if the pair is ours; only in the specs of a creation and of an answer.
@@ -142,3 +149,30 @@ class Backend(Protocol):
 
     def check(self) -> list[Health]:
         """Look whether each server answers."""
+
+
+class SandboxBackend(Backend, Protocol):
+    """An engine of containers that people work in (contract 8)."""
+
+    def ports(self, server: str) -> range:
+        """Return the ports that sandboxes on the server are published at."""
+
+    def build(
+        self,
+        spec: Spec,
+        password: Secret,
+        lease: Lease,
+        content: Content | None,
+        report: Report,
+    ) -> None:
+        """Make the sandbox with its content; return when its page answers.
+
+        What is there of an earlier try is removed first. Raises ``PortTaken``,
+        ``ContentRefused``, or an ``EngineError`` with the reason.
+        """
+
+    def revive(self, spec: Spec) -> None:
+        """Start a stopped sandbox again, and return when its page answers."""
+
+    def activity(self, spec: Spec) -> dict[str, Any] | None:
+        """Return ``connections``, ``busyKernels`` and ``lastActivity``; None when not running."""

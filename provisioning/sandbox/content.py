@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from provisioning.sandbox.base import ContentRefused, Files, Report
 from provisioning.sandbox.manifests import file_manifest, table_manifest
@@ -36,19 +36,29 @@ class SandboxContent:
     """What a plan puts into a sandbox.
 
     ``run_id`` is the job's. ``scratch`` is a directory of the worker with room for the
-    largest table or file. Besides ``ContentRefused``, loading raises ``StorageUnavailable``
+    largest table or file. ``check`` raises when the job is to stop; it is called while data
+    comes in. Besides ``ContentRefused``, loading raises ``StorageUnavailable``
     and ``WorkerDiskFull``, which are no fault of the caller.
     """
 
-    def __init__(self, plan: LoadPlan, storage: Storage | None, run_id: str, scratch: Path) -> None:
+    def __init__(
+        self,
+        plan: LoadPlan,
+        storage: Storage | None,
+        run_id: str,
+        scratch: Path,
+        check: Callable[[], None],
+    ) -> None:
         self.packages = plan.packages
         self._plan = plan
         self._storage = storage
         self._run_id = run_id
         self._scratch = scratch
+        self._check = check
+        self._loader: _Loader | None = None
 
     def load(self, files: Files, report: Report) -> None:
-        """Write everything; mark the files as processed when all of it is in its place."""
+        """Write everything."""
         for path in DIRECTORIES:
             files.make_directory(path)
         for path, content in script_files(self._plan.type, self._plan.script).items():
@@ -57,14 +67,21 @@ class SandboxContent:
             return
         if self._storage is None:
             raise ContentRefused("Tables and files cannot be loaded: the service has no Storage.")
+        self._loader = _Loader(self._storage, files, report, self._scratch, self._check)
         try:
-            _Loader(self._storage, files, report, self._scratch).load(
-                self._plan, parent_run_id(self._run_id)
-            )
+            self._loader.load(self._plan, parent_run_id(self._run_id))
         except OSError as problem:
             if problem.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise WorkerDiskFull(f"The disk of {self._scratch} is full.") from problem
             raise
+
+    def mark_processed(self) -> None:
+        """Tag the loaded files as processed, once the sandbox is there to process them.
+
+        A creation that dies before that finds them again when it is repeated.
+        """
+        if self._loader is not None:
+            self._loader.mark_processed()
 
 
 def parent_run_id(run_id: str) -> str:
@@ -77,19 +94,54 @@ def parent_run_id(run_id: str) -> str:
     return parent if dot else run_id
 
 
+class _Watched(io.BufferedIOBase):
+    """A file that looks, at each write, whether its writer is to stop."""
+
+    def __init__(self, file: BinaryIO, check: Callable[[], None]) -> None:
+        self._file = file
+        self._check = check
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._check()
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._file.truncate(size)
+
+
 class _Loader:
     """One loading of tables and files."""
 
-    def __init__(self, storage: Storage, files: Files, report: Report, scratch: Path) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        files: Files,
+        report: Report,
+        scratch: Path,
+        check: Callable[[], None],
+    ) -> None:
         self._storage = storage
         self._files = files
         self._report = report
         self._scratch = scratch
+        self._check = check
         self._done = self._total = 0
+        #: The inputs with the files that were found for each.
+        self._found: list[tuple[FileInput, list[int]]] = []
 
     def load(self, plan: LoadPlan, parent: str) -> None:
         """Look for all files first: a missing one is then found before the long downloads."""
         found = [(wanted, self._find(wanted.file_query(parent))) for wanted in plan.files]
+        self._found = found
         users = {tag: self._newest(tag) for tag in plan.user_tags}
         # A file that several inputs found is loaded once.
         file_ids = dict.fromkeys([id_ for _, ids in found for id_ in ids] + [*users.values()])
@@ -99,7 +151,9 @@ class _Loader:
             self._load_table(table)
         for file_id in file_ids:
             self._load_file(file_id, [tag for tag, id_ in users.items() if id_ == file_id])
-        for wanted, ids in found:
+
+    def mark_processed(self) -> None:
+        for wanted, ids in self._found:
             self._mark(wanted, ids)
 
     def _advance(self, what: str, size: int) -> None:
@@ -114,7 +168,7 @@ class _Loader:
     def _fetch(self, write: Callable[[BinaryIO], None], paths: list[str]) -> int:
         """Put what ``write`` writes to each of the paths; return its bytes."""
         with tempfile.TemporaryFile(dir=self._scratch) as content:
-            write(content)
+            write(cast(BinaryIO, _Watched(content, self._check)))
             size = content.seek(0, io.SEEK_END)
             for path in paths:
                 content.seek(0)

@@ -56,6 +56,7 @@ def make_service(
         fronts: int = 1,
         workers: int = 0,
         beats: int = 0,
+        dockers: int = 0,
     ) -> Iterator[Service]:
         service = Service(
             tmp_path_factory.mktemp("configured"),
@@ -64,7 +65,8 @@ def make_service(
             state_url=state_url,
             environment=environment,
         )
-        with running(service, fronts=fronts, workers=workers, beats=beats):
+        counts = {"fronts": fronts, "workers": workers, "beats": beats, "dockers": dockers}
+        with running(service, **counts):
             yield service
 
     return make

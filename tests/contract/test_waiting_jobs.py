@@ -135,3 +135,48 @@ def created_or_none(client: Client) -> dict[str, Any] | None:
     answer = client.post("/provisioning/mysql", {"type": "sandbox"})
     assert answer.status in (201, 503)
     return dict(answer.body) if answer.status == 201 else None
+
+
+def kill_job(client: Client, job_id: int) -> None:
+    answer = client.post(f"/queue/jobs/{job_id}/kill")
+    assert answer.status == 202, answer
+    assert answer.body == {"message": "job termination request accepted for processing"}
+
+
+def test_a_killed_waiting_delete_never_starts_and_its_credential_is_back(idle: Service) -> None:
+    """Contract 9.4.1 and 6.2.2."""
+    token = idle.token(description="killer")
+    client = idle.client(token)
+    created = client.create()
+    job = accepted_job(client.delete(path_of(created), headers=ASYNC))
+    require_not_found(client.get(path_of(created)))
+    kill_job(client, job)
+    record = client.get(f"/queue/job/{job}").body
+    require_record(record)
+    assert record["status"] == "cancelled" and record["isFinished"] is True
+    assert record["terminatedBy"]["description"] == "killer"
+    assert record["error"] is None and record["startTime"] is None
+    assert client.get(path_of(created)).body["credentials"] == created["credentials"]
+    with worker_of(idle):
+        last = accepted_job(client.post(f"{path_of(created)}/kill", headers=ASYNC))
+        assert finished_job(client, last)["status"] == "success"
+    assert client.get(f"/queue/job/{job}").body == record
+    require_login(created["credentials"])
+
+
+def test_a_finished_job_cannot_be_killed(idle: Service) -> None:
+    client = idle.client()
+    job = accepted_job(client.post(f"{path_of(client.create())}/kill", headers=ASYNC))
+    kill_job(client, job)
+    answer = client.post(f"/queue/jobs/{job}/kill")
+    require_error(answer, 400, "job_finished", f"Job id '{job}' is already finished.")
+
+
+def test_only_jobs_of_the_own_project_can_be_killed(idle: Service, project: str) -> None:
+    client = idle.client()
+    job = accepted_job(client.post(f"{path_of(client.create())}/kill", headers=ASYNC))
+    stranger = idle.client(idle.token(project=project))
+    for unknown in (str(job), "999999999", "01", "x"):
+        answer = stranger.post(f"/queue/jobs/{unknown}/kill")
+        require_error(answer, 404, "job_not_found", f"Job id '{unknown}' not found.")
+    assert client.get(f"/queue/job/{job}").body["status"] == "waiting"

@@ -173,16 +173,33 @@ class Loading:
     def __init__(self, storage: StandInStorage | None, path: Path) -> None:
         self.storage = storage
         self.reports: list[tuple[str, int, str]] = []
+        self.stop: Exception | None = None
         self.scratch = path / "scratch"
         self.scratch.mkdir()
         self.files = DirectoryFiles(path / "sandbox", self.scratch)
 
+    def check(self) -> None:
+        """Raise what a test has set, as a killed job does."""
+        if self.stop is not None:
+            raise self.stop
+
+    @property
+    def calls(self) -> list[Any]:
+        """What the storage was asked so far."""
+        return self.storage.calls if self.storage else []
+
     def __call__(self, **plan: Any) -> dict[str, bytes | None]:
         """Return what is below /data besides the directories and files that are always there."""
         content = SandboxContent(
-            LoadPlan(**{"type": "rstudio", **plan}), self.storage, RUN_ID, self.scratch
+            LoadPlan(**{"type": "rstudio", **plan}),
+            self.storage,
+            RUN_ID,
+            self.scratch,
+            self.check,
         )
         content.load(self.files, lambda *report: self.reports.append(report))
+        assert not [call for call in self.calls if call[0] == "tag_file"]
+        content.mark_processed()
         tree = self.files.tree()
         assert EMPTY.items() <= tree.items()
         assert list(self.scratch.iterdir()) == []

@@ -25,7 +25,7 @@ def manifest(content: bytes | None) -> dict[str, Any]:
 def test_a_sandbox_without_input_has_its_directories_and_its_script(tmp_path: Path) -> None:
     files = DirectoryFiles(tmp_path / "sandbox")
     plan = LoadPlan("rstudio", "1 + 1", packages=("dplyr",))
-    content = SandboxContent(plan, None, RUN_ID, tmp_path)
+    content = SandboxContent(plan, None, RUN_ID, tmp_path, lambda: None)
     assert content.packages == ("dplyr",)
     content.load(files, lambda *_: None)
     assert files.tree() == {**EMPTY, "main.R": b"1 + 1"}
@@ -225,7 +225,7 @@ def test_a_refused_file_is_named(storage: StandInStorage, load: Loading, call: s
 # Processed tags -------------------------------------------------------------------------
 
 
-def test_files_are_marked_when_everything_is_loaded(storage: StandInStorage, load: Loading) -> None:
+def test_files_are_marked_when_the_sandbox_is_there(storage: StandInStorage, load: Loading) -> None:
     storage.add_table("x")
     storage.add_file(1, "a", b"", tags=["t"])
     storage.add_file(2, "b", b"", tags=["t", "u"])

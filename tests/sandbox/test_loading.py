@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from provisioning.claims import Terminated
 from provisioning.sandbox.base import ContentRefused
 from provisioning.sandbox.content import SandboxContent, WorkerDiskFull, format_size
 from provisioning.sandbox.request import FileInput, LoadPlan, TableInput
@@ -103,9 +104,18 @@ def test_a_large_table_is_not_held_in_memory(storage: StandInStorage, load: Load
     plan = LoadPlan("rstudio", tables=(TableInput("x"),))
     tracemalloc.start()
     try:
-        SandboxContent(plan, pieces, RUN_ID, load.scratch).load(sink, lambda *_: None)
+        content = SandboxContent(plan, pieces, RUN_ID, load.scratch, load.check)
+        content.load(sink, lambda *_: None)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert sink.total > 64_000_000
     assert peak < 8_000_000
+
+
+def test_a_killed_job_stops_while_data_comes_in(storage: StandInStorage, load: Loading) -> None:
+    storage.add_table("x")
+    load.stop = Terminated()
+    with pytest.raises(Terminated):
+        load(tables=(TableInput("x"),))
+    assert list(load.scratch.iterdir()) == []

@@ -201,7 +201,9 @@ def test_a_missing_file_is_refused(case: Case) -> None:
         case.storage().tag_file(999_999_999, "red")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff\r\n\x1f", gzip.compress(b"kept compressed", mtime=0)])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff\r\n\x1f", gzip.compress(b"kept compressed", mtime=0)]
+)
 def test_a_file_is_one_part_as_it_was_stored(case: Case, content: bytes) -> None:
     file_id = case.add_file("data.bin", content)
     storage = case.storage()

@@ -19,14 +19,14 @@ NEEDED = {
 
 
 def test_without_a_storage_there_is_none() -> None:
-    assert open_storage(config.load(NEEDED), Secret("token"), "1.2") is None
+    assert open_storage(config.load(NEEDED), Secret("token"), "1.2", lambda: None) is None
 
 
 def test_a_directory_is_opened(tmp_path: Path) -> None:
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "t.csv").write_text("a\n1\n")
     settings = config.load({**NEEDED, "STORAGE_DIRECTORY": str(tmp_path)})
-    storage = open_storage(settings, Secret("token"), "1.2")
+    storage = open_storage(settings, Secret("token"), "1.2", lambda: None)
     assert storage is not None
     assert export(storage, TableQuery("t")) == '"a"\n"1"\n'
 
@@ -38,7 +38,7 @@ def test_the_storage_api_comes_first(
     settings = config.load(
         {**NEEDED, "STORAGE_API_URL": f"{simulator.url}/", "STORAGE_DIRECTORY": str(tmp_path)}
     )
-    storage = open_storage(settings, Secret(token), "1.2")
+    storage = open_storage(settings, Secret(token), "1.2", lambda: None)
     assert storage is not None
     assert export(storage, TableQuery("t")) == '"b"\n"2"\n'
     assert {request.headers["X-KBC-RunId"] for request in simulator.requests} == {"1.2"}

@@ -53,6 +53,8 @@ class Service:
         }
         self.fronts: list[Process] = []
         self.workers: list[Process] = []
+        #: The workers of sandboxes.
+        self.dockers: list[Process] = []
         self.beats: list[Process] = []
         self._ports: dict[Process, HeldPort] = {}
         self._counter = 0
@@ -71,10 +73,12 @@ class Service:
 
     # Processes ----------------------------------------------------------------------
 
-    def start(self, *, fronts: int = 1, workers: int = 1, beats: int = 1) -> None:
+    def start(self, *, fronts: int = 1, workers: int = 1, beats: int = 1, dockers: int = 0) -> None:
         """Start that many processes of each kind and wait until every front is ready."""
         for _ in range(workers):
             self.start_worker()
+        for _ in range(dockers):
+            self.start_docker()
         for _ in range(beats):
             self.start_beat()
         for _ in range(fronts):
@@ -96,6 +100,12 @@ class Service:
         self.workers.append(worker)
         return worker
 
+    def start_docker(self) -> Process:
+        """Start a worker of sandboxes."""
+        docker = self._start("docker", {"DOCKER_WORKER_THREADS": "12"})
+        self.dockers.append(docker)
+        return docker
+
     def start_beat(self) -> Process:
         self._counter += 1
         schedule = self.directory / f"beat-schedule-{self._counter}"
@@ -107,7 +117,7 @@ class Service:
         """Start a process that has ended again, a front on its old port."""
         process.kill()
         kind = process.name.split("-")[0]
-        extra = {"WORKER_THREADS": "4"} if kind == "worker" else {"WEB_PROCESSES": "1"}
+        extra = {"WORKER_THREADS": "4", "DOCKER_WORKER_THREADS": "12", "WEB_PROCESSES": "1"}
         if process in self._ports:
             extra["PORT"] = str(self._ports[process].number)
         if kind == "beat":
@@ -119,7 +129,7 @@ class Service:
 
     def stop(self) -> None:
         """Stop everything that runs."""
-        processes = [*self.fronts, *self.beats, *self.workers]
+        processes = [*self.fronts, *self.beats, *self.workers, *self.dockers]
         stoppers = [threading.Thread(target=process.stop) for process in processes]
         for stopper in stoppers:
             stopper.start()
@@ -157,6 +167,7 @@ class Service:
         person: str | None = None,
         description: str = "test",
         features: tuple[str, ...] = (),
+        limits: dict[str, int] | None = None,
     ) -> str:
         """Return a new local token."""
         _, token = LocalTokens(self.installation.database).create(
@@ -165,6 +176,7 @@ class Service:
             person_id=person,
             description=description,
             features=list(features),
+            limits=limits,
         )
         return token.reveal()
 

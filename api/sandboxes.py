@@ -1,0 +1,60 @@
+"""/provisioning/async/{backend}: sandboxes, made and dropped by jobs (contract section 8)."""
+
+from typing import Any
+
+from flask import Blueprint, Response
+
+from api.queue import accepted, job_url
+from api.requests import authenticate, installation, read_parameters
+from api.responses import answer
+from api.schemas import CreateFromTransformation, CreateSandbox, NoParameters
+from api.waiting import wake_worker
+from provisioning import creation, errors, service
+from provisioning.catalog import BackendRules, backend_rules, require_type
+from provisioning.sandbox.creation import request_sandbox
+from provisioning.sandbox.request import read_request
+from provisioning.tokens import Caller
+
+blueprint = Blueprint("sandboxes", __name__, url_prefix="/provisioning/async")
+CREATE, TRANSFORM, NO_PARAMETERS = CreateSandbox(), CreateFromTransformation(), NoParameters()
+
+
+@blueprint.post("/<backend>")
+def create(backend: str) -> Response:
+    caller = authenticate()
+    rules = _async_rules(backend)
+    parameters = read_parameters(CREATE)
+    require_type(rules, parameters["type"])
+    return _accept(caller, rules, parameters)
+
+
+@blueprint.post("/<backend>/transformation")
+def create_from_transformation(backend: str) -> Response:
+    caller = authenticate()
+    rules = _async_rules(backend)
+    return _accept(caller, rules, read_parameters(TRANSFORM))
+
+
+def _accept(caller: Caller, rules: BackendRules, parameters: dict[str, Any]) -> Response:
+    creation.require_enabled(installation().config, rules, caller.principal)
+    job = request_sandbox(installation(), caller, rules, read_request(parameters))
+    wake_worker(job)
+    return accepted(job)
+
+
+@blueprint.delete("/<backend>/<id_>")
+def drop(backend: str, id_: str) -> Response:
+    caller = authenticate()
+    _async_rules(backend)
+    read_parameters(NO_PARAMETERS)
+    job = service.request_drop(installation(), caller, backend, id_)
+    wake_worker(job)
+    # Contract 4.4: unlike everywhere else, the id is a string here.
+    return answer({"id": str(job.id), "url": job_url(job), "status": str(job.status)})
+
+
+def _async_rules(backend: str) -> BackendRules:
+    rules = backend_rules(backend)
+    if not rules.asynchronous:
+        raise errors.BackendSyncOnly(backend)
+    return rules

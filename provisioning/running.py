@@ -1,0 +1,117 @@
+"""Runs jobs: each step of one is claimed, done, and settled (contract 9).
+
+A step has three outcomes: done, again later (with a reason and a growing pause), or given up
+after cleaning up. A kill is looked at when a job is taken up, before it is settled, and in
+the midst of creations, which take long.
+"""
+
+import structlog
+
+from provisioning.claims import ClaimLost, Lease
+from provisioning.failpoints import failpoint
+from provisioning.installation import Installation
+from provisioning.jobs import Claimed, claim_job, close_job, internal_error, is_too_old, success
+from provisioning.models import Credentials, Job
+from provisioning.reconcile import (
+    again,
+    backend_of,
+    close_dropped,
+    describe,
+    drop_objects,
+    spec_of,
+)
+from provisioning.sandbox.creation import Creation
+from provisioning.states import CredentialsState, JobCommand, JobStatus
+
+log = structlog.get_logger()
+
+
+def run_job(installation: Installation, job_id: int) -> Job | None:
+    """Run one step of a due job; return the job, or None when it was not due."""
+    claimed = claim_job(installation, job_id)
+    if claimed is None:
+        return None
+    job = claimed.job
+    failpoint(f"{job.command}.claimed")
+    try:
+        if job.command is JobCommand.CREATE:
+            Creation(installation, claimed).run()
+        elif job.status is JobStatus.TERMINATING:
+            _end_killed(installation, claimed)
+        elif job.command is JobCommand.DELETE and claimed.row and claimed.row_lease:
+            _run_delete(installation, job, claimed.lease, claimed.row, claimed.row_lease)
+        elif claimed.row:
+            _run_kill(installation, job, claimed.lease, claimed.row)
+    except ClaimLost:
+        log.warning("claim_lost", job=job.id)
+    return job
+
+
+def _run_delete(
+    installation: Installation, job: Job, job_lease: Lease, row: Credentials, lease: Lease
+) -> None:
+    try:
+        drop_objects(installation, row, lease, job_lease)
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        _retry_or_give_up(installation, job, problem, job_lease, lease)
+        return
+    with installation.database.write() as session:
+        close_dropped(session, row, lease)
+        close_job(session, job, job_lease, **success())
+    log.info("credentials_dropped", credentials=row.id, backend=row.backend, job=job.id)
+    failpoint("delete.settled")
+
+
+def _run_kill(installation: Installation, job: Job, job_lease: Lease, row: Credentials) -> None:
+    try:
+        with installation.keeper.keep(job_lease):
+            ended = backend_of(installation, row).kill(spec_of(row), job_lease)
+        failpoint("kill.sessions")
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        _retry_or_give_up(installation, job, problem, job_lease, None)
+        return
+    with installation.database.write() as session:
+        close_job(session, job, job_lease, **success())
+    log.info("sessions_killed", credentials=row.id, count=ended, job=job.id)
+    failpoint("kill.settled")
+
+
+def _end_killed(installation: Installation, claimed: Claimed) -> None:
+    """End a killed delete or kill; a credential that was to be deleted is left to the sweep."""
+    with installation.database.write() as session:
+        if claimed.row_lease is not None:
+            claimed.row_lease.close(session, job_id=None)
+        close_job(session, claimed.job, claimed.lease)
+    log.info("job_terminated", job=claimed.job.id)
+
+
+def _retry_or_give_up(
+    installation: Installation,
+    job: Job,
+    problem: Exception,
+    job_lease: Lease,
+    lease: Lease | None,
+) -> None:
+    """Put the job back for later, or end it and make its credential visible again."""
+    failure = describe(problem)
+    with installation.database.write() as session:
+        too_old = is_too_old(session, job, installation.config["JOB_RETRY_SECONDS"])
+        if too_old:
+            outcome = internal_error(problem, failure)
+            close_job(session, job, job_lease, status=JobStatus.ERROR, **outcome)
+            if lease is not None:
+                lease.close(session, state=CredentialsState.ACTIVE, job_id=None, failure=failure)
+        else:
+            # The attempt was counted when the job was claimed.
+            job_lease.close(session, **again(job.attempts - 1, failure))
+            if lease is not None:
+                lease.close(session, failure=failure)
+    if too_old:
+        exception_id = outcome["result"]["exceptionId"]
+        log.error("job_failed", job=job.id, failure=failure, exception_id=exception_id)
+    else:
+        log.warning("job_delayed", job=job.id, failure=failure)

@@ -1,0 +1,385 @@
+"""Creates sandboxes: the jobs behind POST /provisioning/async/docker (contract 8)."""
+
+import json
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, cast
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from provisioning import errors
+from provisioning.backends.base import EngineRefused, EngineUnavailable, PortTaken, SandboxBackend
+from provisioning.catalog import BackendRules
+from provisioning.claims import ClaimLost, Lease, Terminated
+from provisioning.creation import is_live, new_row, read_slot
+from provisioning.database import now_ms, read_clock
+from provisioning.failpoints import failpoint
+from provisioning.installation import Installation
+from provisioning.jobs import (
+    Claimed,
+    close_job,
+    internal_error,
+    is_terminating,
+    is_too_old,
+    record_creation,
+    slot_of,
+    success,
+    take_numbers,
+    user_error,
+)
+from provisioning.models import Credentials, Job
+from provisioning.reconcile import again, close_dropped, describe, drop_objects, spec_of
+from provisioning.sandbox.base import Content, ContentRefused
+from provisioning.sandbox.content import SandboxContent
+from provisioning.sandbox.request import (
+    SandboxRequest,
+    TransformationRequest,
+    job_params,
+    read_request,
+)
+from provisioning.sandbox.transformation import make_plan
+from provisioning.states import CredentialsState, JobStatus
+from provisioning.storage.open import open_storage
+from provisioning.tokens import Caller, Principal
+from provisioning.validity import format_time
+from provisioning.vault import Secret
+
+log = structlog.get_logger()
+
+#: Milliseconds until another look at a sandbox that somebody else makes or removes.
+MEANWHILE = 300
+#: Ports that are tried when something foreign listens on one.
+PORT_TRIES = 5
+#: Entries of progress that a job keeps, the newest.
+PROGRESS_KEPT = 200
+
+
+def request_sandbox(
+    installation: Installation,
+    caller: Caller,
+    rules: BackendRules,
+    request: SandboxRequest | TransformationRequest,
+) -> Job:
+    """Record the job that creates a sandbox (contract 8.1, 8.2).
+
+    Raises ``BackendUnavailable`` without a server, and ``TokenServiceUnavailable`` without
+    numbers; nothing is recorded then.
+    """
+    if rules.name not in installation.backends:
+        raise errors.BackendUnavailable(rules.name)
+    # The type of a transformation is in its row, which the worker reads.
+    type_ = request.type if isinstance(request, SandboxRequest) else "transformation"
+    order = Order(request, caller.token, dict(caller.principal.limits))
+    numbers = take_numbers(installation, caller)
+    with installation.database.write() as session:
+        job = record_creation(
+            session,
+            caller,
+            numbers,
+            backend=rules.name,
+            slot=slot_of(caller.principal.token_id, rules.name, type_),
+            params=job_params(request),
+            request=installation.vault.encrypt(order.sealed()),
+        )
+    failpoint("creation.accepted")
+    log.info("sandbox_requested", job=job.id, backend=rules.name, type=type_)
+    return job
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a creation needs beyond its job's row, kept encrypted until the job is finished."""
+
+    request: SandboxRequest | TransformationRequest
+    token: Secret
+    #: The project's limits when it asked.
+    limits: dict[str, int]
+
+    def sealed(self) -> Secret:
+        """Return all of it as JSON."""
+        values = {
+            "request": self.request.to_json(),
+            "token": self.token.reveal(),
+            "limits": self.limits,
+        }
+        return Secret(json.dumps(values))
+
+    @classmethod
+    def opened(cls, sealed: Secret) -> "Order":
+        """Return what `sealed` was made from."""
+        values = json.loads(sealed.reveal())
+        return cls(read_request(values["request"]), Secret(values["token"]), values["limits"])
+
+
+def reveal_password(installation: Installation, job: Job) -> Secret | None:
+    """Return the password of what a finished job created; None once that is dropped."""
+    with installation.database.read() as session:
+        query = select(Credentials.secret).where(Credentials.id == job.credentials_id)
+        sealed = session.scalars(query).first()
+    return installation.vault.decrypt(sealed) if sealed else None
+
+
+class _Later(Exception):
+    """Somebody else works on the sandbox of this slot; the job waits for that."""
+
+
+class Creation:
+    """One step of a job that creates a sandbox: usually all of it."""
+
+    def __init__(self, installation: Installation, claimed: Claimed) -> None:
+        self._installation = installation
+        self._job, self._lease = claimed.job, claimed.lease
+        self._row, self._row_lease = claimed.row, claimed.row_lease
+        self._progress = list(claimed.job.progress)
+
+    def run(self) -> None:
+        """Create the sandbox, or clean up after a creation that failed or was killed.
+
+        Raises ``ClaimLost`` when another process took over.
+        """
+        if self._job.status is JobStatus.TERMINATING:
+            self._give_up({})
+        elif self._row is not None and self._row.state is CredentialsState.DROPPING:
+            self._clean_up()
+        else:
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            self._create()
+        except ClaimLost:
+            raise
+        except Terminated:
+            self._give_up({})
+        except _Later:
+            self._wait_meanwhile()
+        except ContentRefused as problem:
+            self._give_up(user_error(str(problem), f"content: {problem}"))
+        except EngineRefused as problem:
+            self._give_up(user_error(describe(problem), describe(problem)))
+        except Exception as problem:
+            self._retry_or_give_up(problem)
+
+    # Making ---------------------------------------------------------------------------
+
+    def _create(self) -> None:
+        with self._installation.keeper.keep_until_killed(self._lease):
+            self._report("prepare", 1, "Reading what is asked for")
+            order = self._open_order()
+            config, run_id, check = self._installation.config, self._job.run_id, self._lease.check
+            storage = open_storage(config, order.token, run_id, check)
+            plan = make_plan(order.request, storage)
+            if self._row is None:
+                existing = self._find_existing(plan.type)
+                if existing is not None:
+                    self._settle_existing(existing)
+                    return
+                self._row, self._row_lease = self._record_intent(plan.type, order.limits)
+        failpoint("create.intent")
+        row, lease = self._claimed_row()
+        content = SandboxContent(plan, storage, run_id, Path(gettempdir()), check)
+        with self._installation.keeper.keep_until_killed(self._lease, lease):
+            self._build(row, lease, content)
+            content.mark_processed()
+        with self._installation.database.write() as session:
+            if is_terminating(session, self._job):
+                raise Terminated
+            lease.close(session, state=CredentialsState.ACTIVE, job_id=None, failure=None)
+            close_job(session, self._job, self._lease, **self._outcome(row))
+        log.info("credentials_created", credentials=row.id, backend=row.backend, job=self._job.id)
+        failpoint("create.active")
+
+    def _open_order(self) -> Order:
+        return Order.opened(self._installation.vault.decrypt(self._job.request or ""))
+
+    def _claimed_row(self) -> tuple[Credentials, Lease]:
+        if self._row is None or self._row_lease is None:
+            raise ClaimLost
+        return self._row, self._row_lease
+
+    @property
+    def _backend(self) -> SandboxBackend:
+        try:
+            return cast(SandboxBackend, self._installation.backends[self._job.backend])
+        except KeyError:
+            raise EngineUnavailable(f"backend {self._job.backend} is not configured") from None
+
+    def _find_existing(self, type_: str) -> Credentials | None:
+        """Return the caller's sandbox of the type, running, if there is one (contract 8.4.3)."""
+        slot = slot_of(self._job.token_id, self._job.backend, type_)
+        while True:
+            row, now = read_slot(self._installation, slot)
+            if row is None:
+                return None
+            if row.state is not CredentialsState.ACTIVE:
+                raise _Later
+            if is_live(self._installation, row, now):
+                self._report("existing", 50, "There is a sandbox of this type already")
+                self._backend.revive(spec_of(row))
+                return row
+
+    def _settle_existing(self, row: Credentials) -> None:
+        with self._installation.database.write() as session:
+            outcome = {**self._outcome(row), "credentials_id": row.id}
+            close_job(session, self._job, self._lease, **outcome)
+        log.info("sandbox_returned", credentials=row.id, job=self._job.id)
+
+    def _record_intent(self, type_: str, limits: dict[str, int]) -> tuple[Credentials, Lease]:
+        """Commit the row that names what is to be made, claimed, with the job in charge."""
+        installation, backend, job = self._installation, self._backend, self._job
+        server = installation.loads.choose(backend.name, backend.placements(type_), None)
+        if server is None:
+            raise EngineUnavailable(f"no server of backend {backend.name} takes a {type_}")
+        slot = slot_of(job.token_id, job.backend, type_)
+        owner = Principal(
+            job.token_id, job.token_description, job.project_id, job.project_name, limits=limits
+        )
+        with installation.database.read() as session:
+            now = read_clock(session)
+        row = new_row(installation, owner, backend, type_, slot, server, now)
+        row.port, row.job_id = self._free_port(server), job.id
+        seconds = installation.config["CLAIM_SECONDS"]
+        start = time.monotonic()
+        try:
+            with installation.database.write() as session:
+                row.claim_until = read_clock(session) + seconds * 1000
+                session.add(row)
+                session.flush()
+                self._lease.write(session, credentials_id=row.id)
+                failpoint("create.recording")
+        except IntegrityError:
+            # The slot or the port was taken at the same moment.
+            raise _Later from None
+        return row, Lease(Credentials, row.id, 1, start + seconds)
+
+    def _free_port(self, server: str) -> int:
+        """Return a port of the server that no other sandbox has."""
+        query = select(Credentials.port).where(
+            Credentials.server == server, Credentials.port.is_not(None)
+        )
+        with self._installation.database.read() as session:
+            taken = set(session.scalars(query))
+        free = [port for port in self._backend.ports(server) if port not in taken]
+        if not free:
+            raise EngineUnavailable(f"server {server}: no port is free")
+        return random.choice(free)
+
+    def _build(self, row: Credentials, lease: Lease, content: Content) -> None:
+        password = self._installation.vault.decrypt(row.secret)
+        for left in reversed(range(PORT_TRIES)):
+            try:
+                self._backend.build(spec_of(row), password, lease, content, self._report)
+            except PortTaken:
+                if not left:
+                    raise
+                self._move(row, lease)
+            else:
+                return
+
+    def _move(self, row: Credentials, lease: Lease) -> None:
+        """Give the sandbox another port."""
+        port = self._free_port(row.server)
+        try:
+            with self._installation.database.write() as session:
+                lease.write(session, port=port)
+        except IntegrityError:
+            raise _Later from None
+        log.warning("port_taken", credentials=row.id, server=row.server, port=row.port)
+        row.port = port
+
+    def _report(self, step: str, percent: int, message: str) -> None:
+        """Write a line of progress, which callers see in the job's record."""
+        self._lease.check()
+        with self._installation.database.write() as session:
+            entry = {
+                "step": step,
+                "percent": percent,
+                "message": message,
+                "time": read_clock(session),
+            }
+            self._progress = [*self._progress, entry][-PROGRESS_KEPT:]
+            self._lease.write(session, progress=self._progress)
+
+    def _outcome(self, row: Credentials) -> dict[str, Any]:
+        """Return the values that end the job with a sandbox; the password stays in its row."""
+        details = self._backend.describe(spec_of(row), Secret(""))
+        del details["password"]
+        return success(
+            credentials={"id": row.id, **details},
+            url=f"{row.backend}/{row.id}",
+            touch=row.touched_at // 1000,
+            expiration=format_time(row.expires_at),
+        )
+
+    # Ending badly ---------------------------------------------------------------------
+
+    def _wait_meanwhile(self) -> None:
+        later = {"not_before": now_ms() + MEANWHILE, "attempts": self._job.attempts - 1}
+        with self._installation.database.write() as session:
+            self._lease.close(session, **later)
+
+    def _retry_or_give_up(self, problem: Exception) -> None:
+        failure = describe(problem)
+        with self._installation.database.write() as session:
+            too_old = self._is_too_old(session)
+            if not too_old:
+                # The attempt was counted when the job was claimed.
+                self._lease.close(session, **again(self._job.attempts - 1, failure))
+                if self._row_lease is not None:
+                    self._row_lease.close(session, failure=failure)
+        if too_old:
+            self._give_up(internal_error(problem, failure))
+        else:
+            log.warning("job_delayed", job=self._job.id, failure=failure)
+
+    def _is_too_old(self, session: Any) -> bool:
+        return is_too_old(session, self._job, self._installation.config["JOB_RETRY_SECONDS"])
+
+    def _give_up(self, outcome: dict[str, Any]) -> None:
+        """Decide how the job ends, remove what was made, then end it (contract 8.4.4)."""
+        log.warning("creation_failed", job=self._job.id, failure=outcome.get("failure", "killed"))
+        if self._row is None or self._row_lease is None:
+            with self._installation.database.write() as session:
+                close_job(session, self._job, self._lease, **{**outcome, "status": JobStatus.ERROR})
+            return
+        with self._installation.database.write() as session:
+            if outcome:
+                self._lease.write(session, **outcome)
+            self._row_lease.write(
+                session,
+                state=CredentialsState.DROPPING,
+                slot=None,
+                failure=outcome.get("failure", "killed"),
+            )
+        failpoint("create.failed")
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Remove what was made, then end the job as was decided before."""
+        row, lease = self._claimed_row()
+        try:
+            drop_objects(self._installation, row, lease, self._lease)
+        except ClaimLost:
+            raise
+        except Exception as problem:
+            self._clean_up_later(row, lease, describe(problem))
+            return
+        with self._installation.database.write() as session:
+            close_dropped(session, row, lease)
+            close_job(session, self._job, self._lease, status=JobStatus.ERROR)
+
+    def _clean_up_later(self, row: Credentials, lease: Lease, failure: str) -> None:
+        """Try again, and after the time of a job leave the rest to the sweep."""
+        log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
+        with self._installation.database.write() as session:
+            if self._is_too_old(session):
+                lease.close(session, job_id=None, **again(row.attempts, failure))
+                close_job(session, self._job, self._lease, status=JobStatus.ERROR)
+            else:
+                lease.close(session)
+                self._lease.close(session, **again(self._job.attempts - 1, failure))
