@@ -6,12 +6,22 @@ import os
 import shutil
 from pathlib import Path
 
+from devstack.processes import StartFailed
+
 SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def find_program(name: str) -> str | None:
     """The full path of `name` on PATH or among the system programs."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_DIRECTORIES}")
+
+
+def require_program(name: str) -> str:
+    """The full path of `name`; StartFailed when it is not installed."""
+    found = find_program(name)
+    if found is None:
+        raise StartFailed(f"{name} is not installed")
+    return found
 
 
 def find_postgres_program(name: str) -> str | None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pymysql
 
-from devstack.executables import find_program
+from devstack.executables import find_program, require_program
 from devstack.processes import StartFailed, dying_with_parent
 from devstack.server import NotOurServer, Server, write_private
 
@@ -59,7 +59,7 @@ class MariaDB(Server):
         (self.directory / "tmp").mkdir(exist_ok=True)
         done = subprocess.run(
             [
-                _program("mariadb-install-db"),
+                require_program("mariadb-install-db"),
                 "--no-defaults",
                 f"--datadir={fresh}",
                 f"--tmpdir={self.directory / 'tmp'}",
@@ -81,7 +81,7 @@ class MariaDB(Server):
         write_private(first_statements, _statements_that_close_the_door(self.password))
         return dying_with_parent(
             [
-                _program("mariadbd"),
+                require_program("mariadbd"),
                 "--no-defaults",
                 f"--datadir={self.data}",
                 f"--tmpdir={self.directory / 'tmp'}",
@@ -127,13 +127,6 @@ def _statements_that_close_the_door(password: str) -> str:
             "",
         ]
     )
-
-
-def _program(name: str) -> str:
-    found = find_program(name)
-    if found is None:
-        raise StartFailed(f"{name} is not installed")
-    return found
 
 
 def _as_root() -> list[str]:

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
@@ -190,20 +190,29 @@ def processes_working_in(directory: Path, executable: str) -> list[int]:
     ]
 
 
-def end_stray(pid: int, *, timeout: float = 20) -> None:
+def processes_mentioning(text: str, executables: Container[str]) -> list[int]:
+    """Processes running one of the executables with `text` somewhere in their command line."""
+    return [
+        pid
+        for pid in _all_pids()
+        if os.path.basename(_link(pid, "exe")) in executables and text in _command_line(pid)
+    ]
+
+
+def end_stray(pid: int, *, gently: bool = True, timeout: float = 20) -> None:
     """End a process that is not our child, gently if it obeys, and wait until it is gone."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        for number, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, timeout)):
+        for number in (signal.SIGTERM, signal.SIGKILL) if gently else (signal.SIGKILL,):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, number)
                 # A stopped process takes the signal only once it goes on.
                 signal.pidfd_send_signal(handle, signal.SIGCONT)
             with contextlib.suppress(TimeoutError):
-                wait_until(lambda: _gone(pid), timeout=patience, what=f"end of process {pid}")
+                wait_until(lambda: _gone(pid), timeout=timeout, what=f"end of process {pid}")
                 return
     finally:
         os.close(handle)
@@ -231,6 +240,13 @@ def _parents() -> Iterator[tuple[int, int]]:
 def _stat_fields(pid: int) -> list[str]:
     """State, parent and the rest; the name before them may itself contain spaces and brackets."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _link(pid: int, name: str) -> str:
