@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from devstack import images
+from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 
@@ -26,9 +28,14 @@ if [ ! -e "$policy" ]; then
 fi
 apt-get update -q
 apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
-if command -v systemctl > /dev/null; then
-    systemctl disable --quiet postgresql 2> /dev/null || true
-fi
+for package in "$@"; do
+    case $package in
+        postgresql) units=postgresql ;;
+        docker.io) units="docker.service docker.socket containerd.service" ;;
+        *) continue ;;
+    esac
+    ! command -v systemctl > /dev/null || systemctl disable --quiet $units 2> /dev/null || true
+done
 """
 
 
@@ -52,7 +59,10 @@ class Absence:
 # The core packages are the bare programs: no service, no system account, nothing to configure.
 MARIADB = Software("mariadb", ("mariadb-server-core", "mariadb-client-core"), MariaDB.missing)
 POSTGRES = Software("postgres", ("postgresql",), Postgres.missing)
-KNOWN = {software.name: software for software in (MARIADB, POSTGRES)}
+DOCKER = Software("docker", ("docker.io", "iptables", "iproute2"), DockerEngine.missing)
+# Ubuntu does not bring the keys that the base's packages are signed with.
+MMDEBSTRAP = Software("mmdebstrap", ("mmdebstrap", "debian-archive-keyring"), images.missing)
+KNOWN = {software.name: software for software in (MARIADB, POSTGRES, DOCKER, MMDEBSTRAP)}
 
 
 def provide(*wanted: Software) -> dict[str, Absence]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.support.servers"]
+pytest_plugins = ["tests.support.servers", "tests.support.docker_engine"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,3 @@
+"""Shows that a package was installed."""
+
+GREETING = "installed"
