@@ -8,7 +8,7 @@ SCRATCH := $(CURDIR)/.provisioning-test
 TYPED := provisioning workers api devstack snowflake_simulator celeryconfig.py
 PYTEST_OPTIONS ?=
 
-.PHONY: help run test lint bench format env-file clean
+.PHONY: help run test lint bench images format env-file clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -21,7 +21,8 @@ run: $(INSTALLED) ## Start the service with private servers, in the foreground.
 
 # Everything temporary goes below one folder of the tree, which is removed at the end.
 test: lint ## Check the style and run all tests.
-	@$(PYTHON) -m devstack.packages mariadb postgres
+	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap
+	@$(PYTHON) -m devstack.images
 	@rm -rf $(SCRATCH) && mkdir -p $(SCRATCH)/tmp
 	@TMPDIR=$(SCRATCH)/tmp $(PYTHON) -m pytest -n 2 --dist loadgroup --basetemp=$(SCRATCH)/pytest \
 		-o cache_dir=$(SCRATCH)/cache $(if $(CI),-p devstack.no_skips) $(PYTEST_OPTIONS); \
@@ -41,6 +42,9 @@ format: $(INSTALLED) ## Bring the source into the style that lint checks.
 bench: $(INSTALLED) ## Measure the service against raw SQL.
 	@$(PYTHON) -m devstack.packages mariadb
 	@$(PYTHON) -m benchmarks
+
+images: $(INSTALLED) ## Make the images of sandboxes, for machines that reach no registry.
+	@$(PYTHON) -m devstack.sandboxes
 
 # The passwords are hexadecimal because they become parts of URLs.
 env-file: ## Make .env with fresh secrets for docker compose, once.

@@ -17,6 +17,7 @@ from devstack.ports import HOST, HeldPort
 from devstack.postgres import Postgres
 from devstack.processes import StartFailed, wait_until
 from devstack.procfile import TREE, ServiceProcess, procfile_commands, service_environment
+from devstack.sandboxes import Sandboxes
 from devstack.server import Server, write_private
 from devstack.snowflake import SimulatedSnowflake
 from devstack.valkey import Valkey
@@ -29,7 +30,6 @@ RESTARTS_ALLOWED = 4
 RESTART_WINDOW_SECONDS = 60
 #: The database that workspaces are made in.
 WAREHOUSE = "warehouse"
-NOT_IN_THIS_VERSION = "not part of this version"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Stack:
         self.postgres = Postgres(self.directory / "postgres")
         self.snowflake = SimulatedSnowflake(self.directory / "snowflake")
         self.valkey = Valkey(self.directory / "valkey")
+        self.sandboxes = Sandboxes(self.directory)
         self.processes: list[ServiceProcess] = []
         self._printer = Printer(width=max(map(len, procfile_commands())))
         self._started_servers: list[Server] = []
@@ -83,7 +84,9 @@ class Stack:
         """Start all parts and return once the service says that it is ready."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.directory / "logs").mkdir(exist_ok=True)
-        self._absences = packages.provide(packages.MARIADB, packages.POSTGRES)
+        self._absences = packages.provide(
+            packages.MARIADB, packages.POSTGRES, *self.sandboxes.wanted_software()
+        )
         self._start_server(self.valkey)
         if "mariadb" not in self._absences:
             self._start_server(self.mariadb)
@@ -93,6 +96,7 @@ class Stack:
         if not SimulatedSnowflake.missing():
             self._start_server(self.snowflake)
             self.snowflake.ensure_warehouse()
+        self.sandboxes.start(self._absences)
         self._held = _hold_wanted_or_any(self.wanted_port)
         environment = service_environment(self._settings())
         self._prepare_state(environment)
@@ -110,6 +114,7 @@ class Stack:
         """Stop what was started, processes before the servers they use."""
         for process in self.processes:
             process.stop(timeout=STOP_SECONDS)
+        self.sandboxes.stop()
         for server in reversed(self._started_servers):
             server.stop()
         if self._held is not None:
@@ -124,7 +129,7 @@ class Stack:
         yield self._mysql_part()
         yield from self._workspace_parts()
         yield self._snowflake_part()
-        yield Part("docker", False, "", NOT_IN_THIS_VERSION)
+        yield self._docker_part()
 
     @property
     def mysql_is_on(self) -> bool:
@@ -160,6 +165,13 @@ class Stack:
         where = f"{self.snowflake.host}:{self.snowflake.port}"
         return Part("snowflake", True, where, "simulator, not Snowflake; forgets all at each stop")
 
+    def _docker_part(self) -> Part:
+        if self.sandboxes.problem:
+            return Part("docker", False, "", self.sandboxes.problem)
+        whose = "private" if self.sandboxes.is_own else "this machine's"
+        note = f"Docker, {whose}; a stand-in in the place of RStudio"
+        return Part("docker", True, self.sandboxes.where, note)
+
     def _workspace_settings(self) -> dict[str, str]:
         if self.postgres not in self._started_servers:
             return {"POSTGRESQL_URL": "", "REDSHIFT_WORKSPACE_URL": ""}
@@ -187,6 +199,7 @@ class Stack:
             "MYSQL_URL": self.mariadb.url if self.mysql_is_on else "",
             **self._workspace_settings(),
             "SNOWFLAKE_URL": self.snowflake.url if self._simulates_snowflake else "",
+            **self.sandboxes.settings(),
             "SERVERS_FILE": "",
             "BEAT_SCHEDULE": str(self.directory / "beat-schedule"),
             "HOST": self.host,

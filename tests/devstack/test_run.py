@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.ports import HOST, HeldPort
 from devstack.processes import descendants, wait_until
@@ -43,7 +44,7 @@ class Run:
     def wait_until_ready(self) -> float:
         """Wait for the last line of the welcome; the seconds since the start."""
         wait_until(
-            lambda: READY in self.text or self.child.poll() is not None, timeout=60, what=READY
+            lambda: READY in self.text or self.child.poll() is not None, timeout=90, what=READY
         )
         assert READY in self.text, self.text
         return time.monotonic() - self.started
@@ -89,6 +90,14 @@ def free_port() -> int:
     return held.number
 
 
+@pytest.fixture(autouse=True)
+def docker_of_the_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the runs find an engine that has the images already, where there can be one."""
+    if os.geteuid() == 0 and not DockerEngine.missing():
+        engine: DockerEngine = request.getfixturevalue("docker_engine")
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+
+
 def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
     if MariaDB.missing():
         pytest.skip("mariadbd is not installed")
@@ -98,6 +107,7 @@ def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
         first.wait_until_ready()
         assert "mysql" in first.text
         assert re.search(r"snowflake .* on .*simulator, not Snowflake", first.text)
+        assert re.search(r"docker .* on .*localhost:\d+-\d+ .*stand-in", first.text)
         create, look, drop = first.curl_lines()
         created = paste(create)
         assert paste(look)["credentials"] == created["credentials"]
