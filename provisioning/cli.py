@@ -12,7 +12,7 @@ from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
 from provisioning.database import Database
 from provisioning.errors import ConfigurationError, ProvisioningError
-from provisioning.installation import build_backends
+from provisioning.installation import build_backends, read_code
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
 from provisioning.vault import generate_key
 
@@ -20,6 +20,10 @@ from provisioning.vault import generate_key
 def _database() -> Database:
     config = configuration.load()
     return Database(config["STATE_URL"], config["STATE_CONNECTIONS"])
+
+
+def _code() -> str:
+    return read_code(_database())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,8 +46,7 @@ def show_config(reference: bool) -> None:
         click.echo(f"{key.name}={'' if shown is None or not _is_set(shown) else shown}")
     for backend, servers in config.servers.items():
         for server in servers:
-            address = f"{server.user}@{server.host}:{server.port}"
-            click.echo(f"# {backend} server {server.name}: {address}")
+            click.echo(f"# {backend} server {server.name}: {server.location}")
 
 
 def _is_set(value: Any) -> bool:
@@ -71,7 +74,7 @@ def check() -> None:
     """Connect to every configured server; say what works, and which right is missing."""
     table = Table("backend", "server", "state", "note")
     well = True
-    for name, backend in build_backends(configuration.load()).items():
+    for name, backend in build_backends(configuration.load(), _code).items():
         for health in backend.check():
             well = well and health.alive
             state = "works" if health.alive else "does not work"

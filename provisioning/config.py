@@ -13,7 +13,7 @@ from typing import Any
 
 from provisioning.catalog import BACKENDS, BackendRules
 from provisioning.errors import ConfigurationError
-from provisioning.servers import KINDS, read_servers, url_key
+from provisioning.servers import KINDS, SQLServer, read_servers, url_key
 from provisioning.vault import Secret
 
 _DURATION = re.compile(r"([0-9]+)([smhd]?)")
@@ -106,13 +106,17 @@ def limit_key(backend: str, type_: str, limit: str) -> str:
 def _backend_keys(backend: str) -> list[Key]:
     rules = BACKENDS[backend]
     prefix = backend.upper().replace("-", "_")
+    if issubclass(KINDS[backend], SQLServer):
+        server = f"Admin login of one {backend} server, `{backend}://user:password@host:port`"
+    else:
+        server = "Address of one Docker engine, `unix:///var/run/docker.sock` or `tcp://host:port`"
     keys = [
         Key(
             url_key(backend),
             _secret,
             "",
-            f"Admin login of one {backend} server, `{backend}://user:password@host:port`; "
-            "options follow as in the servers file, such as `?public_host=db.example.com`.",
+            f"{server}; options follow as in the servers file, such as "
+            "`?public_host=db.example.com`.",
             secret=True,
         ),
         Key(
@@ -123,11 +127,13 @@ def _backend_keys(backend: str) -> list[Key]:
         ),
     ]
     for type_ in rules.types:
-        keys += _type_keys(rules, type_)
+        keys += _lifetime_keys(rules, type_)
+        if issubclass(KINDS[backend], SQLServer):
+            keys += _limit_keys(rules, type_)
     return keys
 
 
-def _type_keys(rules: BackendRules, type_: str) -> list[Key]:
+def _lifetime_keys(rules: BackendRules, type_: str) -> list[Key]:
     backend, seconds = rules.name, rules.lifetimes[type_]
     return [
         Key(
@@ -143,6 +149,12 @@ def _type_keys(rules: BackendRules, type_: str) -> list[Key]:
             f"Hard maximum of a {backend} {type_} credential, counted from its creation; "
             "extends end there.",
         ),
+    ]
+
+
+def _limit_keys(rules: BackendRules, type_: str) -> list[Key]:
+    backend = rules.name
+    return [
         Key(
             limit_key(backend, type_, "connections"),
             _whole(0),
@@ -217,7 +229,7 @@ KEYS: tuple[Key, ...] = (
         "",
         "TOML file with a table such as `[[mysql]]` for each server, for several servers.",
     ),
-    Key("ENGINE_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for one statement."),
+    Key("ENGINE_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for one statement or call."),
     Key("ENGINE_CONNECTIONS", _whole(1), "4", "Admin connections per server and process."),
     Key("LOG_FORMAT", _choice("console", "json"), "console", "Form of the log lines."),
     Key("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "Least level to log."),
@@ -264,7 +276,7 @@ class Config:
         )
 
     def limits(self, backend: str) -> dict[str, Limits]:
-        """Return the limits of the backend's logins, by type."""
+        """Return the limits of a database backend's logins, by type."""
         return {
             type_: Limits(
                 connections=self.values[limit_key(backend, type_, "connections")],

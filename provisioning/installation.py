@@ -1,6 +1,7 @@
 """One installation: the configuration and the parts made from it, shared by a process."""
 
 import atexit
+from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ class Installation:
         self.keeper = Keeper(self.database, config["CLAIM_SECONDS"])
         self.numbers = NumberBlocks(self.database, "credentials")
         self.loads = Loads(self.database)
-        self.backends = build_backends(config)
+        self.backends = build_backends(config, lambda: self.code)
         self.storage = _build_storage(config)
         self.tokens: TokenVerifier = (
             StorageTokens(self.storage, config["TOKEN_CACHE_SECONDS"])
@@ -52,11 +53,18 @@ class Installation:
     def prefix(self) -> str:
         """The start of every object name: as configured, or the code made at first start."""
         configured: str | None = self.config["NAME_PREFIX"]
-        if configured is not None:
-            return configured
-        with self.database.read() as session:
-            query = select(Setting.value).where(Setting.name == "code")
-            return f"{session.execute(query).scalar_one()}_"
+        return f"{self.code}_" if configured is None else configured
+
+    @cached_property
+    def code(self) -> str:
+        """The code made at first start, which never changes."""
+        return read_code(self.database)
+
+
+def read_code(database: Database) -> str:
+    """Return the installation's code."""
+    with database.read() as session:
+        return session.execute(select(Setting.value).where(Setting.name == "code")).scalar_one()
 
 
 def _build_storage(config: Config) -> "StorageClient | None":
@@ -68,14 +76,31 @@ def _build_storage(config: Config) -> "StorageClient | None":
     return StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
 
 
-def build_backends(config: Config) -> dict[str, Backend]:
-    """Return the backends that have a server. A driver is imported only where it is used."""
+def build_backends(config: Config, code: Callable[[], str]) -> dict[str, Backend]:
+    """Return the backends that have a server. A driver is imported only where it is used.
+
+    ``code`` tells the installation's code, once a backend needs it.
+    """
     return {
-        name: _build_backend(name, config) for name, servers in config.servers.items() if servers
+        name: _build_docker(config, code) if name == "docker" else _build_sql(name, config)
+        for name, servers in config.servers.items()
+        if servers
     }
 
 
-def _build_backend(name: str, config: Config) -> Backend:
+def _build_docker(config: Config, code: Callable[[], str]) -> Backend:
+    if find_spec("docker") is None:
+        raise ConfigurationError("docker: install the package with its `docker` extra")
+    from provisioning.backends.docker import DockerBackend, make_certificate
+
+    servers = config.servers["docker"]
+    hosts = [server.public_host for server in servers]
+    return DockerBackend(
+        servers, config["ENGINE_TIMEOUT_SECONDS"], code, lambda: make_certificate(hosts)
+    )
+
+
+def _build_sql(name: str, config: Config) -> Backend:
     servers, limits = config.servers[name], config.limits(name)
     timeout, connections = config["ENGINE_TIMEOUT_SECONDS"], config["ENGINE_CONNECTIONS"]
     if name == "mysql":

@@ -5,12 +5,15 @@ several come from tables such as ``[[mysql]]`` in the servers file. Both take th
 the fields of the classes here.
 """
 
+import re
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from provisioning.catalog import BACKENDS
 from provisioning.errors import ConfigurationError
@@ -18,28 +21,34 @@ from provisioning.vault import Secret
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
-    """What servers of all engines have: an address, an admin login, and what they take."""
-
-    default_port: ClassVar[int]
+class Server(ABC):
+    """What servers of all engines have: a name, where callers connect to, and what they take."""
 
     #: Kept in the state: a server that has credentials keeps its name.
     name: str
-    host: str
-    port: int = 0
-    user: str
-    password: Secret
-    #: Where callers connect to, if that differs.
+    #: The host that callers connect to.
     public_host: str = ""
-    public_port: int = 0
     #: Types that may be placed here; empty is all.
     types: tuple[str, ...] = ()
     #: False drains the server: what is there stays, nothing new comes.
     takes_new: bool = True
     #: Live credentials at most; 0 is no limit.
     max_credentials: int = 0
-    #: CA file; when set, admin connections use TLS and verify the server.
-    tls_ca: str = ""
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where the server is, without secrets."""
+
+    @classmethod
+    @abstractmethod
+    def read_url(cls, backend: str, url: SplitResult) -> dict[str, Any]:
+        """Return the options in a URL before its query; ValueError says how to write one."""
+
+    @classmethod
+    def complete(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the fields for the options of a table."""
+        return {**table, "types": tuple(table.get("types", ()))}
 
     def flaw(self) -> str | None:
         """Return what makes the options useless together, in words, or None."""
@@ -51,7 +60,52 @@ class Server:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MySQLServer(Server):
+class SQLServer(Server):
+    """A server of a database: an address and an admin login."""
+
+    default_port: ClassVar[int]
+
+    host: str
+    port: int = 0
+    user: str
+    password: Secret
+    #: The port that callers connect to, if that differs; so does ``public_host``.
+    public_port: int = 0
+    #: CA file; when set, admin connections use TLS and verify the server.
+    tls_ca: str = ""
+
+    @property
+    def location(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}"
+
+    @classmethod
+    def read_url(cls, backend: str, url: SplitResult) -> dict[str, Any]:
+        if url.scheme != backend or not url.hostname or not url.username:
+            raise ValueError(f"write {backend}://user:password@host:port")
+        options: dict[str, Any] = {
+            "host": url.hostname,
+            "port": url.port or cls.default_port,
+            "user": unquote(url.username),
+            "password": unquote(url.password or ""),
+        }
+        if url.path.strip("/"):
+            options["database"] = unquote(url.path.strip("/"))
+        return options
+
+    @classmethod
+    def complete(cls, table: Mapping[str, Any]) -> dict[str, Any]:
+        port = table.get("port") or cls.default_port
+        return {
+            **super().complete(table),
+            "password": Secret(table.get("password", "")),
+            "port": port,
+            "public_host": table.get("public_host") or table["host"],
+            "public_port": table.get("public_port") or port,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MySQLServer(SQLServer):
     """A MySQL or MariaDB server."""
 
     default_port: ClassVar[int] = 3306
@@ -61,7 +115,7 @@ class MySQLServer(Server):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostgresServer(Server):
+class PostgresServer(SQLServer):
     """A Redshift cluster or PostgreSQL server, and the database workspaces are made in."""
 
     default_port: ClassVar[int] = 5432
@@ -85,7 +139,7 @@ LONGEST_ACCESS_TOKEN_DAYS = 365
 
 
 @dataclass(frozen=True, kw_only=True)
-class SnowflakeServer(Server):
+class SnowflakeServer(SQLServer):
     """A Snowflake account, and where in it workspaces are made."""
 
     default_port: ClassVar[int] = 443
@@ -138,11 +192,128 @@ class SnowflakeServer(Server):
         return self.key_pairs or not self.has_passwords
 
 
+@dataclass(frozen=True, kw_only=True)
+class DockerServer(Server):
+    """A Docker engine, and what each sandbox on it gets."""
+
+    #: Addresses in a sandbox's network: the host's, the sandbox's, and room for a restart that
+    #: finds the last one not given back yet.
+    NETWORK_BITS: ClassVar[int] = 29
+
+    #: ``unix:///var/run/docker.sock`` or ``tcp://host:2376``.
+    address: str = "unix:///var/run/docker.sock"
+    #: Files for ``tcp``: the CA of the engine's certificate, our certificate and its key.
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    public_host: str = "localhost"
+    #: Where the service itself reaches published ports; empty is ``public_host``.
+    probe_host: str = ""
+    #: The address of the engine's host that ports are published at.
+    bind: str = "0.0.0.0"
+    #: The ports that sandboxes are published at, one each.
+    ports: str = "20000-27999"
+    #: The nth port's sandbox has the nth small network of these, so nothing else need be
+    #: remembered and the few networks of Docker's own pools are not used up.
+    networks: str = "10.201.0.0/16"
+    #: Pages are served with TLS: with the operator's certificate, else with a self-signed one.
+    https: bool = True
+    tls_certificate: str = ""
+    tls_private_key: str = ""
+    jupyter_image: str = "provisioning/jupyter:local"
+    rstudio_image: str = "provisioning/rstudio:local"
+    cpus: float = 2.0
+    memory_mb: int = 8192
+    #: Processes and threads.
+    pids: int = 512
+    #: Enforced where the engine's storage driver has quotas; 0 is no limit.
+    disk_gb: int = 10
+    #: How long a started sandbox may take until its page answers.
+    ready_seconds: int = 60
+
+    @property
+    def location(self) -> str:
+        return self.address
+
+    @classmethod
+    def read_url(cls, backend: str, url: SplitResult) -> dict[str, Any]:
+        address = f"{url.scheme}://{url.netloc}{url.path}"
+        if _docker_address_flaw(address):
+            raise ValueError("write unix:///var/run/docker.sock or tcp://host:2376")
+        return {"address": address}
+
+    @property
+    def port_range(self) -> range:
+        """The ports that sandboxes are published at."""
+        first, _, last = self.ports.partition("-")
+        return range(int(first), int(last) + 1)
+
+    def network_of(self, port: int) -> IPv4Network:
+        """Return the network of the sandbox that is published at a port."""
+        start = self.port_range.index(port) * self._network_size
+        return IPv4Network((IPv4Network(self.networks).network_address + start, self.NETWORK_BITS))
+
+    @property
+    def _network_size(self) -> int:
+        return 1 << (32 - self.NETWORK_BITS)
+
+    def image(self, type_: str) -> str:
+        """Return the image of a type's sandboxes."""
+        return {"jupyter": self.jupyter_image, "rstudio": self.rstudio_image}[type_]
+
+    def flaw(self) -> str | None:
+        return (
+            _docker_address_flaw(self.address)
+            or self._tls_flaw()
+            or self._places_flaw()
+            or next(
+                (
+                    f"{name} must be above 0"
+                    for name in ("cpus", "memory_mb", "pids", "ready_seconds")
+                    if getattr(self, name) <= 0
+                ),
+                None,
+            )
+        )
+
+    def _tls_flaw(self) -> str | None:
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        if any(files) and not (all(files) and self.address.startswith("tcp:")):
+            return "tls_ca, tls_cert and tls_key go together, with a tcp address"
+        if bool(self.tls_certificate) != bool(self.tls_private_key):
+            return "tls_certificate and tls_private_key go together"
+        return None
+
+    def _places_flaw(self) -> str | None:
+        found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", self.ports)
+        if not found or not 0 < int(found[1]) <= int(found[2]) < 2**16:
+            return "ports must be a range such as 20000-27999"
+        try:
+            IPv4Address(self.bind)
+        except ValueError:
+            return "bind must be an IPv4 address"
+        try:
+            room = IPv4Network(self.networks).num_addresses // self._network_size
+        except ValueError:
+            return "networks must be a range such as 10.201.0.0/16"
+        if room < len(self.port_range):
+            return f"networks has room for {room} sandboxes, ports for {len(self.port_range)}"
+        return None
+
+
+def _docker_address_flaw(address: str) -> str | None:
+    url = urlsplit(address)
+    if (url.scheme == "unix" and url.path) or (url.scheme == "tcp" and url.hostname):
+        return None
+    return "address must be unix:///path or tcp://host:port"
+
+
 KINDS: dict[str, type[Server]] = {
     "mysql": MySQLServer,
     "snowflake": SnowflakeServer,
     "redshift-workspace": RedshiftServer,
     "postgresql": PostgresServer,
+    "docker": DockerServer,
 }
 
 
@@ -187,29 +358,16 @@ def _from_url(kind: type[Server], backend: str, secret: Secret) -> Server:
     key = url_key(backend)
     try:
         url = urlsplit(secret.reveal())
-        port = url.port or kind.default_port
+        # Reading it is what finds a port that is no number.
+        _ = url.port
     except ValueError:
         raise ConfigurationError(f"{key}: not an address") from None
-    if url.scheme != backend or not url.hostname or not url.username:
-        raise ConfigurationError(f"{key}: write {backend}://user:password@host:port")
-    options: dict[str, Any] = {
-        name: _convert(kind, key, name, text) for name, text in parse_qsl(url.query)
-    }
-    if url.path.strip("/"):
-        options["database"] = unquote(url.path.strip("/"))
-    return _build(
-        kind,
-        backend,
-        key,
-        {
-            "name": "default",
-            "host": url.hostname,
-            "port": port,
-            "user": unquote(url.username),
-            "password": unquote(url.password or ""),
-            **options,
-        },
-    )
+    try:
+        options = kind.read_url(backend, url)
+    except ValueError as problem:
+        raise ConfigurationError(f"{key}: {problem}") from None
+    query = {name: _convert(kind, key, name, text) for name, text in parse_qsl(url.query)}
+    return _build(kind, backend, key, {"name": "default", **options, **query})
 
 
 def _convert(kind: type[Server], key: str, name: str, text: str) -> Any:
@@ -219,9 +377,11 @@ def _convert(kind: type[Server], key: str, name: str, text: str) -> Any:
         return text.lower() == "true"
     if wanted is int and text.isascii() and text.isdigit():
         return int(text)
+    if wanted is float and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return float(text)
     if wanted is list:
         return text.split(",")
-    if wanted in (bool, int):
+    if wanted in (bool, int, float):
         raise ConfigurationError(f"{key}: {name} must be a {wanted.__name__}")
     return text
 
@@ -229,11 +389,8 @@ def _convert(kind: type[Server], key: str, name: str, text: str) -> Any:
 def _option_types(kind: type[Server]) -> dict[str, type]:
     """Return the TOML type of each option."""
     stored: dict[Any, type] = {Secret: str, tuple[str, ...]: list}
-    return {
-        name: stored.get(hint, hint)
-        for name, hint in get_type_hints(kind).items()
-        if name != "default_port"
-    }
+    hints = get_type_hints(kind)
+    return {item.name: stored.get(hints[item.name], hints[item.name]) for item in fields(kind)}
 
 
 def _build(kind: type[Server], backend: str, where: str, table: Mapping[str, Any]) -> Server:
@@ -242,7 +399,7 @@ def _build(kind: type[Server], backend: str, where: str, table: Mapping[str, Any
         if name not in types:
             raise ConfigurationError(f"{where}.{name} is not known")
         # A bool is an int to Python, but `port = true` is a mistake.
-        if type(value) is not types[name]:
+        if type(value) is not types[name] and (type(value), types[name]) != (int, float):
             raise ConfigurationError(f"{where}.{name} must be a {types[name].__name__}")
     for item in fields(kind):
         if item.default is MISSING and item.name not in table:
@@ -250,12 +407,7 @@ def _build(kind: type[Server], backend: str, where: str, table: Mapping[str, Any
     for type_ in table.get("types", ()):
         if type_ not in BACKENDS[backend].types:
             raise ConfigurationError(f"{where}.types: '{type_}' is not a type of {backend}")
-    values = {**table, "password": Secret(table.get("password", ""))}
-    values["port"] = table.get("port") or kind.default_port
-    values["public_host"] = table.get("public_host") or table["host"]
-    values["public_port"] = table.get("public_port") or values["port"]
-    values["types"] = tuple(table.get("types", ()))
-    server = kind(**values)
+    server = kind(**kind.complete(table))
     if flaw := server.flaw():
         raise ConfigurationError(f"{where}: {flaw}")
     return server

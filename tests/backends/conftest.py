@@ -7,6 +7,8 @@ import psycopg2
 import pymysql
 import pytest
 
+from devstack import images
+from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from provisioning.backends.base import Spec
@@ -16,6 +18,7 @@ from provisioning.backends.snowflake import SnowflakeBackend
 from provisioning.servers import MySQLServer, PostgresServer
 from provisioning.vault import Secret, generate_password
 from tests.backends.case import NO_LIMITS, Case
+from tests.backends.docker_case import DockerCase
 from tests.backends.snowflake_case import (
     Account,
     SnowflakeCase,
@@ -329,6 +332,24 @@ def snowflake_backend(snowflake_one: Account) -> Iterator[SnowflakeBackend]:
     backend = SnowflakeBackend((snowflake_one[1],), NO_LIMITS, timeout=10, connections=4)
     yield backend
     backend.close()
+
+
+@pytest.fixture(scope="session")
+def docker_case(docker_engine: DockerEngine) -> Iterator[DockerCase]:
+    """A backend on the engine that most tests share."""
+    client = docker_engine.client()
+    images.provide(client, images.STUB)
+    client.close()
+    case = DockerCase(docker_engine)
+    yield case
+    case.close()
+
+
+@pytest.fixture
+def own_docker_engine(docker_engine: DockerEngine) -> Iterator[DockerEngine]:
+    """The shared engine, for a test that ends it; it runs again afterwards."""
+    yield docker_engine
+    docker_engine.start()
 
 
 #: The kinds of credential on servers with locks that outlast a statement, and on the others.

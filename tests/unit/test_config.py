@@ -120,6 +120,44 @@ def test_a_wrong_snowflake_account_is_explained(options: str, said: str) -> None
         load(SNOWFLAKE_URL=f"snowflake://ops:pass@acme.example.com?{options}")
 
 
+def test_a_docker_engine_comes_from_a_url() -> None:
+    (server,) = load(
+        DOCKER_URL="unix:///run/docker.sock?public_host=sb&cpus=0.5&https=false"
+    ).servers["docker"]
+    assert (server.address, server.public_host) == ("unix:///run/docker.sock", "sb")
+    assert (server.cpus, server.memory_mb, server.https) == (0.5, 8192, False)
+    (server,) = load(
+        DOCKER_URL="tcp://h:2376?tls_ca=a&tls_cert=b&tls_key=c&ports=1000-1009"
+    ).servers["docker"]
+    assert server.address == "tcp://h:2376"
+    assert list(server.port_range) == list(range(1000, 1010))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ssh://host", "write unix:///var/run/docker.sock or tcp://host:2376"),
+        ("unix://relative.sock", "write unix:"),
+        ("tcp://host:x", "not an address"),
+        ("tcp://h:2376?tls_ca=a", "tls_ca, tls_cert and tls_key go together"),
+        ("unix:///s?tls_ca=a&tls_cert=b&tls_key=c", "with a tcp address"),
+        ("unix:///s?tls_certificate=a", "tls_certificate and tls_private_key go together"),
+        ("unix:///s?ports=20000", "ports must be a range"),
+        ("unix:///s?ports=2-1", "ports must be a range"),
+        ("unix:///s?ports=60000-70000", "ports must be a range"),
+        ("unix:///s?networks=10.0.0.1/16", "networks must be a range"),
+        ("unix:///s?networks=10.0.0.0/24", "room for 32 sandboxes, ports for 8000"),
+        ("unix:///s?bind=all", "bind must be an IPv4 address"),
+        ("unix:///s?cpus=0", "cpus must be above 0"),
+        ("unix:///s?cpus=two", "cpus must be a float"),
+        ("unix:///s?memory_mb=0", "memory_mb must be above 0"),
+    ],
+)
+def test_a_wrong_docker_engine_is_explained(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"DOCKER_URL.*{said}"):
+        load(DOCKER_URL=url)
+
+
 def test_several_servers_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "servers.toml"
     file.write_text(
