@@ -18,8 +18,8 @@ def prepare_state(database: Database) -> None:
     """Migrate the schema and record what is decided once; safe to repeat and to race."""
     database.upgrade()
     for name in SEQUENCES:
-        _insert_once(database, Sequence(name=name, value=0))
-    _insert_once(database, Setting(name="code", value=_make_code()))
+        insert_once(database, Sequence(name=name, value=0))
+    insert_once(database, Setting(name="code", value=_make_code()))
 
 
 def _make_code() -> str:
@@ -30,7 +30,8 @@ def _make_code() -> str:
     )
 
 
-def _insert_once(database: Database, row: Sequence | Setting) -> None:
+def insert_once(database: Database, row: Sequence | Setting) -> None:
+    """Record a row unless one of its name is there; safe to race."""
     try:
         with database.write() as session:
             if not _is_there(session, row):

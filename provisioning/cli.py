@@ -12,18 +12,14 @@ from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
 from provisioning.database import Database
 from provisioning.errors import ConfigurationError, ProvisioningError
-from provisioning.installation import build_backends, read_code
+from provisioning.installation import Installation
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
-from provisioning.vault import generate_key
+from provisioning.vault import Vault, generate_key
 
 
 def _database() -> Database:
     config = configuration.load()
     return Database(config["STATE_URL"], config["STATE_CONNECTIONS"])
-
-
-def _code() -> str:
-    return read_code(_database())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,13 +70,23 @@ def check() -> None:
     """Connect to every configured server; say what works, and which right is missing."""
     table = Table("backend", "server", "state", "note")
     well = True
-    for name, backend in build_backends(configuration.load(), _code).items():
+    for name, backend in Installation(configuration.load()).backends.items():
         for health in backend.check():
             well = well and health.alive
             state = "works" if health.alive else "does not work"
             table.add_row(name, health.server, state, health.message)
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
     sys.exit(0 if well else 1)
+
+
+@cli.command()
+def certificate() -> None:
+    """Print the certificate of the authority that signs those of sandboxes, to be trusted."""
+    # Where there are no sandboxes, its library need not be loaded.
+    from provisioning.authority import read_authority
+
+    vault = Vault(configuration.load()["ENCRYPTION_KEYS"])
+    click.echo(read_authority(_database(), vault).certificate_pem.decode(), nl=False)
 
 
 @cli.group()

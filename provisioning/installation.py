@@ -1,8 +1,7 @@
 """One installation: the configuration and the parts made from it, shared by a process."""
 
 import atexit
-from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ class Installation:
         self.keeper = Keeper(self.database, config["CLAIM_SECONDS"])
         self.numbers = NumberBlocks(self.database, "credentials")
         self.loads = Loads(self.database)
-        self.backends = build_backends(config, lambda: self.code)
+        self.backends = self._build_backends()
         self.storage = _build_storage(config)
         self.tokens: TokenVerifier = (
             StorageTokens(self.storage, config["TOKEN_CACHE_SECONDS"])
@@ -58,13 +57,33 @@ class Installation:
     @cached_property
     def code(self) -> str:
         """The code made at first start, which never changes."""
-        return read_code(self.database)
+        with self.database.read() as session:
+            query = select(Setting.value).where(Setting.name == "code")
+            return session.execute(query).scalar_one()
 
+    def _build_backends(self) -> dict[str, Backend]:
+        """Return the backends that have a server. A driver is imported only where it is used."""
+        return {
+            name: self._build_docker() if name == "docker" else _build_sql(name, self.config)
+            for name, servers in self.config.servers.items()
+            if servers
+        }
 
-def read_code(database: Database) -> str:
-    """Return the installation's code."""
-    with database.read() as session:
-        return session.execute(select(Setting.value).where(Setting.name == "code")).scalar_one()
+    def _build_docker(self) -> Backend:
+        if find_spec("docker") is None:
+            raise ConfigurationError("docker: install the package with its `docker` extra")
+        from provisioning.authority import read_authority
+        from provisioning.backends.docker import DockerBackend, issue_certificate
+
+        servers = self.config.servers["docker"]
+        hosts = [server.public_host for server in servers]
+        authority = cache(lambda: read_authority(self.database, self.vault))
+        return DockerBackend(
+            servers,
+            self.config["ENGINE_TIMEOUT_SECONDS"],
+            lambda: self.code,
+            lambda: issue_certificate(authority(), hosts),
+        )
 
 
 def _build_storage(config: Config) -> "StorageClient | None":
@@ -74,30 +93,6 @@ def _build_storage(config: Config) -> "StorageClient | None":
     from provisioning.storage.client import StorageClient
 
     return StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
-
-
-def build_backends(config: Config, code: Callable[[], str]) -> dict[str, Backend]:
-    """Return the backends that have a server. A driver is imported only where it is used.
-
-    ``code`` tells the installation's code, once a backend needs it.
-    """
-    return {
-        name: _build_docker(config, code) if name == "docker" else _build_sql(name, config)
-        for name, servers in config.servers.items()
-        if servers
-    }
-
-
-def _build_docker(config: Config, code: Callable[[], str]) -> Backend:
-    if find_spec("docker") is None:
-        raise ConfigurationError("docker: install the package with its `docker` extra")
-    from provisioning.backends.docker import DockerBackend, make_certificate
-
-    servers = config.servers["docker"]
-    hosts = [server.public_host for server in servers]
-    return DockerBackend(
-        servers, config["ENGINE_TIMEOUT_SECONDS"], code, lambda: make_certificate(hosts)
-    )
 
 
 def _build_sql(name: str, config: Config) -> Backend:

@@ -14,12 +14,13 @@ from typing import Any
 from devstack import images
 from devstack.docker import DockerEngine
 from provisioning.backends.base import Owner, Spec
-from provisioning.backends.docker import Certificate, DockerBackend, make_certificate
+from provisioning.backends.docker import Certificate, DockerBackend
 from provisioning.claims import Lease
 from provisioning.sandbox.base import Content, Files, Report
 from provisioning.servers import DockerServer
 from provisioning.vault import Secret, generate_password
 from tests.backends.case import lease
+from tests.support.certificates import make_certificate
 
 CODE = "t9x4"
 #: Different for each credential of a run, on whichever server.

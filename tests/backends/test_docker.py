@@ -23,7 +23,7 @@ from provisioning.backends.base import (
     PortTaken,
     Spec,
 )
-from provisioning.backends.docker import DockerBackend, make_certificate
+from provisioning.backends.docker import DockerBackend
 from provisioning.claims import ClaimLost
 from provisioning.failpoints import FailpointError
 from provisioning.sandbox.base import ContentRefused, Files
@@ -32,6 +32,7 @@ from provisioning.vault import Secret, generate_password
 from tests.backends.case import lease
 from tests.backends.docker_case import CODE, DockerCase, Loading, say_nothing
 from tests.backends.tls_front import tls_front, write_pair
+from tests.support.certificates import make_certificate
 
 CREATE_POINTS = ("network", "container", "files", "started", "ready")
 #: Those after which something of another kind is left.

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from provisioning.backends.docker import Certificate, make_certificate
+from provisioning.backends.docker import Certificate
 from provisioning.backends.docker.archive import Archive, TooShort
 from provisioning.backends.docker.backend import read_activity
 from provisioning.backends.docker.connections import count_connections
@@ -24,6 +24,7 @@ from provisioning.backends.docker.page import Page
 from provisioning.backends.docker.readiness import clean_log
 from provisioning.claims import ClaimLost
 from provisioning.servers import DockerServer
+from tests.support.certificates import AUTHORITY, make_certificate
 
 # Connections ----------------------------------------------------------------------------
 
@@ -282,7 +283,7 @@ def test_nothing_at_the_port_is_a_flaw() -> None:
     assert (Page("127.0.0.1", 1, "Jupyter", None).flaw(5) or "").startswith("no page")
 
 
-def test_a_self_signed_certificate_is_for_its_hosts_and_signs_for_none() -> None:
+def test_an_issued_certificate_is_for_its_hosts_and_signs_for_none() -> None:
     made = make_certificate(["localhost", "sb.example.com", "10.0.0.1"])
     certificate = x509.load_pem_x509_certificate(made.certificate_pem)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -293,6 +294,9 @@ def test_a_self_signed_certificate_is_for_its_hosts_and_signs_for_none() -> None
     validity = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     assert validity <= timedelta(days=825)
     assert "BEGIN" not in repr(made.private_key_pem)
+    authority = x509.load_pem_x509_certificate(AUTHORITY.certificate_pem)
+    certificate.verify_directly_issued_by(authority)
+    assert made.certificate_pem.endswith(AUTHORITY.certificate_pem)
 
 
 def test_each_port_has_a_network_of_its_own() -> None:

@@ -14,6 +14,7 @@ CONNECT_SECONDS = 1.0
 LIMIT = 1 << 20
 #: Pages asked for one after the other at most.
 REDIRECTS = 5
+END_OF_CERTIFICATE = "-----END CERTIFICATE-----\n"
 _REDIRECTED = (301, 302, 303, 307, 308)
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 _LOCATION = re.compile(rb"^location: *(\S+)\r?$", re.IGNORECASE | re.MULTILINE)
@@ -109,5 +110,7 @@ def _trusting_only(certificate: bytes) -> ssl.SSLContext:
     context.check_hostname = False
     # It need not be signed by itself.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(cadata=certificate.decode())
+    # That one alone, not what else its authority has signed.
+    own, end, _ = certificate.decode().partition(END_OF_CERTIFICATE)
+    context.load_verify_locations(cadata=own + end)
     return context
