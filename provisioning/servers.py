@@ -216,7 +216,7 @@ class DockerServer(Server):
     #: The nth port's sandbox has the nth small network of these, so nothing else need be
     #: remembered and the few networks of Docker's own pools are not used up.
     networks: str = "10.201.0.0/16"
-    #: Pages are served with TLS: with the operator's certificate, else with a self-signed one.
+    #: Pages are served with TLS: with the operator's certificate, else with one of our authority's.
     https: bool = True
     tls_certificate: str = ""
     tls_private_key: str = ""

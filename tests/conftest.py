@@ -1,16 +1,33 @@
-"""Fixtures of the whole suite."""
+"""Fixtures of the whole suite, and what parallel runners share out among them."""
+
+import re
+from typing import Any
 
 import pytest
 
 pytest_plugins = ["tests.support.servers", "tests.support.docker_engine"]
 
+#: Where tests need containers: those together have one Docker engine.
+DOCKER = re.compile(r"tests/(images/|[a-z]+/test_\w*(docker|sandboxes)\w*\.py)")
+#: The first parameter of the contract's tests: the kind of the state database.
+STATE = re.compile(r"tests/contract/.*\[(sqlite|postgresql|mariadb)\b")
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, on one of several parallel runners, what shares a running service.
 
-    The contract's tests over one state database share theirs; elsewhere it is a file's.
-    """
-    for item in items:
-        parameters = getattr(getattr(item, "callspec", None), "params", {})
-        group = f"state in {parameters['service']}" if "service" in parameters else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep together, on one of several runners, what shares a running service or engine."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Scheduling(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """Return the name of the group of a test."""
+    if DOCKER.match(nodeid):
+        return "docker"
+    state = STATE.match(nodeid)
+    return f"state in {state[1]}" if state else nodeid.partition("::")[0]

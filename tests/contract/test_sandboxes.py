@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 
 import pytest
 
+from devstack import images
 from devstack.docker import DockerEngine
 from devstack.processes import wait_until
 from tests.contract.conftest import ServiceMaker, new_project
@@ -75,8 +76,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sandboxes(
     make_service: ServiceMaker, docker_engine: DockerEngine, storage: Path
 ) -> Iterator[Service]:
+    images.provide(docker_engine.client(), images.STUB)
     environment = {
-        "DOCKER_URL": docker_url(docker_engine, memory_mb=128, ready_seconds=10),
+        "DOCKER_URL": docker_url(docker_engine, memory_mb=128, ready_seconds=5),
         "STORAGE_DIRECTORY": str(storage),
     }
     with make_service(environment, workers=1, dockers=1, beats=1) as service:
@@ -393,7 +395,7 @@ def require_user_error(job: dict[str, Any], *words: str) -> None:
         ({"input": {"tables": [{"source": ORDERS, "columns": ["nope"]}]}}, [ORDERS, "nope"]),
         ({"script": "# stub: exits"}, ["exit"]),
         ({"script": "# stub: eats-memory"}, ["memory"]),
-        ({"script": "# stub: never-ready"}, ["10"]),
+        ({"script": "# stub: never-ready"}, ["5 s"]),
     ],
     ids=["missing-table", "missing-column", "exits", "memory", "never-ready"],
 )

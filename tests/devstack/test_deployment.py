@@ -31,8 +31,8 @@ def example() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
-def test_procfile_names_the_three_processes() -> None:
-    assert set(procfile_commands()) == {"web", "worker", "beat"}
+def test_procfile_names_the_processes() -> None:
+    assert set(procfile_commands()) == {"web", "worker", "docker", "beat"}
 
 
 def test_programs_of_the_procfile_are_installed() -> None:
