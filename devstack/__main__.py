@@ -86,7 +86,10 @@ def _print_welcome(stack: Stack) -> None:
     console.print(table)
     # Printed plainly: these lines are copied, and must not be wrapped or coloured.
     print(f"\nToken of project 70, person 4: {stack.token}\n")
-    print("\n\n".join(_first_session(stack.url, stack.token)) if stack.mysql_is_on else "")
+    lines = _first_session(stack.url, stack.token) if stack.mysql_is_on else []
+    if stack.docker_is_on:
+        lines += _first_notebook(stack.url, stack.token)
+    print("\n\n".join(lines))
     print("\nCtrl-C stops everything; data and token stay for the next start.\n", flush=True)
 
 
@@ -103,6 +106,19 @@ def _first_session(url: str, token: str) -> list[str]:
         "Use it, with the values of the answer:\n"
         "mysql -h HOSTNAME -P PORT -u USER -pPASSWORD DB -e 'select 1'",
         f"Drop it:\ncurl -s -X DELETE {header} {url}/provisioning/mysql/$({find} | {show_id})",
+    ]
+
+
+def _first_notebook(url: str, token: str) -> list[str]:
+    """Lines that make a notebook with a sample table in it, and wait for its job."""
+    header = f"-H 'X-StorageApi-Token: {token}'"
+    table = '{"source":"in.c-main.orders","destination":"orders.csv","limit":100}'
+    body = f'{{"type":"jupyter","script":"print(6*7)","input":{{"tables":[{table}]}}}}'
+    return [
+        "Create a notebook with a table in it:\n"
+        f"curl -s -X POST {header} {url}/provisioning/async/docker -d '{body}'",
+        "Wait for its job, whose result says where it is and the password:\n"
+        f"curl -s {header} '{url}/queue/job/ID?wait=30'",
     ]
 
 

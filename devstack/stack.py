@@ -132,6 +132,11 @@ class Stack:
         yield self._docker_part()
 
     @property
+    def docker_is_on(self) -> bool:
+        """Whether sandboxes can be made."""
+        return not self.sandboxes.problem
+
+    @property
     def mysql_is_on(self) -> bool:
         """Whether credentials for MySQL can be made."""
         return self.mariadb in self._started_servers

@@ -108,7 +108,8 @@ def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
         assert "mysql" in first.text
         assert re.search(r"snowflake .* on .*simulator, not Snowflake", first.text)
         assert re.search(r"docker .* on .*localhost:\d+-\d+ .*stand-in", first.text)
-        create, look, drop = first.curl_lines()
+        create, look, drop, notebook, wait = first.curl_lines()
+        assert "/provisioning/async/docker" in notebook and "/queue/job/" in wait
         created = paste(create)
         assert paste(look)["credentials"] == created["credentials"]
         web = next(pid for pid in descendants(first.child.pid) if "gunicorn" in command_of(pid))
@@ -126,7 +127,7 @@ def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
             assert second.wait_until_ready() < 10
             assert f"port {port} was taken" in second.text
             assert second.token() == token
-            _, look, drop = second.curl_lines()
+            _, look, drop, *_ = second.curl_lines()
             assert paste(look)["id"] == created["id"]
             assert paste(drop) == {"status": "ok"}
         finally:
