@@ -1,23 +1,35 @@
 """/queue: the job records that clients poll (contract section 9)."""
 
-import re
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.requests import authenticate, cut_wait, installation, public_root, read_parameters
+from api.job_list import read_search, read_wait, wants_metrics
+from api.requests import authenticate, installation, public_root, read_parameters
 from api.responses import answer
 from api.schemas import NoParameters
 from api.waiting import wait, wake_worker
-from provisioning import errors
 from provisioning.jobs import COMPONENT, find_job, request_termination
 from provisioning.models import Job
-from provisioning.sandbox.creation import reveal_password
+from provisioning.sandbox.creation import reveal_passwords
+from provisioning.search.jobs import list_jobs
 from provisioning.states import UNFINISHED_JOBS, JobCommand, JobStatus
 from provisioning.tokens import Principal
 from provisioning.validity import format_time
+from provisioning.vault import Secret
 
 blueprint = Blueprint("queue", __name__, url_prefix="/queue")
+
+
+@blueprint.get("/jobs")
+def show_all() -> Response:
+    caller = authenticate()
+    read_parameters(NoParameters())
+    search = read_search(request.args, installation().database)
+    project = caller.principal.project_id
+    jobs = list_jobs(installation().database, project, _job_url(""), search)
+    return answer(_records(jobs, caller.principal))
 
 
 @blueprint.get("/job/<id_>")
@@ -25,11 +37,11 @@ blueprint = Blueprint("queue", __name__, url_prefix="/queue")
 def show(id_: str) -> Response:
     caller = authenticate()
     read_parameters(NoParameters())
-    seconds = _read_wait()
+    seconds = read_wait(request.args)
     job = find_job(installation().database, caller.principal.project_id, id_)
     if seconds:
         job = wait(job, seconds)
-    return answer(record(job, caller.principal))
+    return answer(_records([job], caller.principal)[0])
 
 
 @blueprint.post("/jobs/<id_>/kill")
@@ -42,15 +54,6 @@ def kill(id_: str) -> Response:
     return answer({"message": "job termination request accepted for processing"}, 202)
 
 
-def _read_wait() -> int:
-    text = request.args.get("wait", "")
-    if not text:
-        return 0
-    if not re.fullmatch("[0-9]+", text):
-        raise errors.QueryInvalid("wait", "a number of seconds is expected")
-    return cut_wait(text)
-
-
 def accepted(job: Job, headers: dict[str, str] | None = None) -> Response:
     """Return the 202 of work that goes on (contract 7.3)."""
     body = {"id": job.id, "url": job_url(job), "status": str(job.status)}
@@ -59,11 +62,34 @@ def accepted(job: Job, headers: dict[str, str] | None = None) -> Response:
 
 def job_url(job: Job) -> str:
     """Return the absolute address of a job (contract 1.3)."""
-    return f"{public_root()}/queue/job/{job.id}"
+    return _job_url(job.id)
 
 
-def record(job: Job, reader: Principal) -> dict[str, Any]:
-    """Return the job record with all its keys (contract 9.1), as the reader may see it."""
+def _job_url(id_: int | str) -> str:
+    return f"{public_root()}/queue/job/{id_}"
+
+
+def _records(jobs: Sequence[Job], reader: Principal) -> list[dict[str, Any]]:
+    """Return the jobs' records as the reader may see them.
+
+    Only the token that made a sandbox sees its password (contract 9.1.4).
+    """
+    own = [job for job in jobs if job.token_id == reader.token_id and _has_credentials(job)]
+    passwords = reveal_passwords(installation(), own)
+    records = [record(job, passwords.get(job.id)) for job in jobs]
+    if wants_metrics(request.args):
+        records = [{**shown, "metrics": {}} for shown in records]
+    return records
+
+
+def _has_credentials(job: Job) -> bool:
+    """Return whether the job's result shows what it created."""
+    created = job.command is JobCommand.CREATE and job.status not in UNFINISHED_JOBS
+    return created and "credentials" in job.result
+
+
+def record(job: Job, password: Secret | None) -> dict[str, Any]:
+    """Return the job record with all its keys (contract 9.1), with the password if there is one."""
     finished = job.status not in UNFINISHED_JOBS
     return {
         "id": job.id,
@@ -74,7 +100,7 @@ def record(job: Job, reader: Principal) -> dict[str, Any]:
         "component": COMPONENT,
         "command": str(job.command),
         "params": job.params,
-        "result": _result(job, reader) if finished else {},
+        "result": _result(job, password) if finished else {},
         "status": str(job.status),
         "process": {"host": job.process_host, "pid": job.process_pid},
         "createdTime": format_time(job.created_at),
@@ -103,17 +129,11 @@ def _progress(job: Job) -> dict[str, Any]:
     return {"progress": [{**step, "time": format_time(step["time"])} for step in job.progress]}
 
 
-def _result(job: Job, reader: Principal) -> dict[str, Any]:
-    """Return the result; only the token that made a sandbox sees its password (9.1.4)."""
-    credentials = job.result.get("credentials")
-    if job.command is not JobCommand.CREATE or credentials is None:
-        return job.result
-    password = None
-    if reader.token_id == job.token_id:
-        password = reveal_password(installation(), job)
+def _result(job: Job, password: Secret | None) -> dict[str, Any]:
     if password is None:
         return job.result
-    return {**job.result, "credentials": {**credentials, "password": password.reveal()}}
+    credentials = {**job.result["credentials"], "password": password.reveal()}
+    return {**job.result, "credentials": credentials}
 
 
 def _wait_seconds(job: Job) -> int | None:

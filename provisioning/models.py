@@ -124,6 +124,7 @@ class Job(Claim, Base):
     __table_args__ = (
         Index("ix_jobs_status", "status", "id"),
         Index("ix_jobs_slot", "slot", "status"),
+        Index("ix_jobs_project", "project_id", "id"),
         TABLE_OPTIONS,
     )
 

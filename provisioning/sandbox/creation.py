@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
@@ -116,12 +117,18 @@ class Order:
         return cls(read_request(values["request"]), Secret(values["token"]), values["limits"])
 
 
-def reveal_password(installation: Installation, job: Job) -> Secret | None:
-    """Return the password of what a finished job created; None once that is dropped."""
+def reveal_passwords(installation: Installation, jobs: Iterable[Job]) -> dict[int, Secret]:
+    """Return by job the password of what it created, unless that is dropped."""
+    created = {job.id: job.credentials_id for job in jobs}
+    if not created:
+        return {}
+    query = select(Credentials.id, Credentials.secret).where(
+        Credentials.id.in_(set(created.values()))
+    )
     with installation.database.read() as session:
-        query = select(Credentials.secret).where(Credentials.id == job.credentials_id)
-        sealed = session.scalars(query).first()
-    return installation.vault.decrypt(sealed) if sealed else None
+        sealed = {row.id: row.secret for row in session.execute(query) if row.secret}
+    opened = {id_: installation.vault.decrypt(secret) for id_, secret in sealed.items()}
+    return {job_id: opened[id_] for job_id, id_ in created.items() if id_ in opened}
 
 
 class _Later(Exception):

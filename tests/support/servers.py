@@ -1,6 +1,7 @@
 """Fixtures of the private servers that the whole suite shares."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ import pytest
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
+from provisioning.database import Database
+from provisioning.vault import Secret
 from tests.support.redshift_stand_in import RedshiftStandIn
 
 
@@ -74,6 +77,21 @@ def postgres_state_url(postgres: Postgres, database: str) -> str:
         cursor.execute(f'CREATE DATABASE "{database}"')
     connection.close()
     return postgres.database_url(database)
+
+
+def empty_state(request: pytest.FixtureRequest, kind: str, directory: Path) -> Database:
+    """Return a state database of a kind, as yet without tables."""
+    name = f"state_{next(_state_numbers)}"
+    if kind == "sqlite":
+        url = f"sqlite:///{directory}/{name}.db"
+    elif kind == "postgresql":
+        url = postgres_state_url(request.getfixturevalue("postgres"), name)
+    else:
+        url = mysql_state_url(request.getfixturevalue("mariadb"), name)
+    return Database(Secret(url), 2)
+
+
+_state_numbers = count(1)
 
 
 def connect_as(

@@ -1,6 +1,5 @@
 """The schema's history and the models say the same."""
 
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -8,31 +7,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from devstack.mariadb import MariaDB
-from devstack.postgres import Postgres
 from provisioning import migrations
 from provisioning.bootstrap import prepare_state
 from provisioning.database import Database
 from provisioning.models import Base
-from provisioning.vault import Secret
-from tests.support.servers import mysql_state_url, postgres_state_url
-
-_numbers = count(1)
+from tests.support.servers import empty_state
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """An empty state database of each kind."""
-    name = f"migrations_{next(_numbers)}"
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/state.db"
-    elif request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        url = postgres_state_url(server, name)
-    else:
-        mariadb: MariaDB = request.getfixturevalue("mariadb")
-        url = mysql_state_url(mariadb, name)
-    return Database(Secret(url), 2)
+    return empty_state(request, request.param, tmp_path)
 
 
 def test_the_newest_version_is_the_one_the_code_was_written_for() -> None:

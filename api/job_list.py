@@ -1,0 +1,107 @@
+"""The query parameters of /queue: what they are called, and what they may be (9.1.10, 9.3).
+
+Of a parameter that is given several times the first one counts.
+"""
+
+from collections.abc import Mapping
+
+from api.requests import cut_wait
+from provisioning import errors
+from provisioning.database import Database, read_clock
+from provisioning.identifiers import read_id
+from provisioning.search.jobs import JobSearch
+from provisioning.search.language import Equals, Has, Node, parse
+from provisioning.search.spans import Span, read_moment, read_past
+
+DEFAULT_LIMIT, HIGHEST_LIMIT = 100, 1000
+#: More than any project has jobs; databases refuse larger numbers.
+FARTHEST_OFFSET = 10**15
+#: Parameters that ask for one exact value, and the field of the record that has it.
+EXACT_FIELDS = ("status", "component", "runId")
+
+Arguments = Mapping[str, str]
+
+
+def read_search(arguments: Arguments, database: Database) -> JobSearch:
+    """Return what a list of jobs is to hold; raise ``QueryInvalid``, which names a parameter."""
+    return JobSearch(
+        limit=_read_limit(arguments),
+        offset=min(_read_number(arguments, "offset") or 0, FARTHEST_OFFSET),
+        before=_read_before(arguments),
+        **_read_times(arguments, database),
+        conditions=_read_conditions(arguments),
+    )
+
+
+def read_wait(arguments: Arguments) -> int:
+    """Return the seconds to wait for a job; more than the longest wait is cut."""
+    text = arguments.get("wait", "")
+    if not text:
+        return 0
+    if not _is_number(text):
+        raise errors.QueryInvalid("wait", "a number of seconds is expected")
+    return cut_wait(text)
+
+
+def wants_metrics(arguments: Arguments) -> bool:
+    """Return whether the records are to have ``metrics`` (contract 9.1.1)."""
+    return "metrics" in arguments.get("include", "").split(",")
+
+
+def _read_limit(arguments: Arguments) -> int:
+    limit = _read_number(arguments, "limit")
+    if limit is None:
+        return DEFAULT_LIMIT
+    if not 1 <= limit <= HIGHEST_LIMIT:
+        raise errors.QueryInvalid("limit", f"a number from 1 to {HIGHEST_LIMIT} is expected")
+    return limit
+
+
+def _read_before(arguments: Arguments) -> int | None:
+    text = arguments.get("before", "")
+    if text and read_id(text) is None:
+        raise errors.QueryInvalid("before", "a job id is expected")
+    return read_id(text) if text else None
+
+
+def _read_number(arguments: Arguments, name: str) -> int | None:
+    text = arguments.get(name, "")
+    if not text:
+        return None
+    if not _is_number(text):
+        raise errors.QueryInvalid(name, "a whole number is expected")
+    # Python refuses to read numbers of thousands of digits.
+    return int(text) if len(text) <= 18 else FARTHEST_OFFSET
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _read_times(arguments: Arguments, database: Database) -> dict[str, int | None]:
+    """Return ``since`` and ``until`` in seconds; a date alone means its whole day."""
+    texts = {name: arguments.get(name, "").strip() for name in ("since", "until")}
+    if not any(texts.values()):
+        return {}
+    with database.read() as session:
+        now = read_clock(session) // 1000
+    spans = {name: _read_time(name, text, now) for name, text in texts.items() if text}
+    since, until = spans.get("since"), spans.get("until")
+    return {"since": since.first if since else None, "until": until.last if until else None}
+
+
+def _read_time(name: str, text: str, now: int) -> Span:
+    span = read_moment(text) or read_past(text, now)
+    if span is None:
+        raise errors.QueryInvalid(name, "a date, a time or -2 days is expected")
+    return span
+
+
+def _read_conditions(arguments: Arguments) -> tuple[Node, ...]:
+    conditions: list[Node] = [
+        Has(name, Equals(arguments[name])) for name in EXACT_FIELDS if arguments.get(name)
+    ]
+    query = arguments.get("q", "")
+    if query.strip():
+        conditions.append(parse(query))
+    return tuple(conditions)
