@@ -4,7 +4,7 @@ import gc
 
 from flask import Flask
 
-from api import credentials, health, queue, requests, responses, sandboxes
+from api import credentials, health, job_events, queue, requests, responses, sandboxes
 from api.waiting import WaitingRoom
 from provisioning import config
 from provisioning.installation import Installation
@@ -31,7 +31,7 @@ def create_app(installation: Installation | None = None) -> Flask:
     requests.install(app)
     responses.install(app)
     _spare_the_collector()
-    for module in (credentials, sandboxes, queue, health):
+    for module in (credentials, sandboxes, queue, job_events, health):
         app.register_blueprint(module.blueprint)
     return app
 

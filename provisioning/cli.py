@@ -1,5 +1,6 @@
 """The `provisioning` command for operators."""
 
+import json
 import re
 import sys
 from typing import Any
@@ -12,8 +13,10 @@ from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
 from provisioning.database import Database
 from provisioning.errors import ConfigurationError, ProvisioningError
+from provisioning.events import newest_events
 from provisioning.installation import Installation
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
+from provisioning.validity import format_time
 from provisioning.vault import Vault, generate_key
 
 
@@ -98,6 +101,20 @@ def db() -> None:
 def upgrade() -> None:
     """Bring the schema to this version, and make the installation's code at first start."""
     prepare_state(_database())
+
+
+@cli.command("events")
+@click.option("--job", type=int, help="Of one job.")
+@click.option("--credentials", type=int, help="Of one credential.")
+@click.option("--project", help="Of one project.")
+@click.option("--last", type=click.IntRange(1, 10_000), default=100, show_default=True)
+def show_events(job: int | None, credentials: int | None, project: str | None, last: int) -> None:
+    """Print the newest events as lines of JSON, with the failures that callers do not see."""
+    wanted = {"job_id": job, "credentials_id": credentials, "project_id": project}
+    columns = {name: value for name, value in wanted.items() if value is not None}
+    for row in newest_events(_database(), last, **columns):
+        event = {column.name: getattr(row, column.name) for column in row.__table__.columns}
+        click.echo(json.dumps({**event, "time": format_time(row.time)}, ensure_ascii=False))
 
 
 @cli.group()

@@ -14,6 +14,7 @@ from provisioning.catalog import BackendRules
 from provisioning.claims import ClaimLost, Lease, owner_name, take
 from provisioning.config import Config
 from provisioning.database import now_ms
+from provisioning.events import Action, record_credentials_event
 from provisioning.expiry import retire
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
@@ -70,7 +71,7 @@ def get_or_create(
     while time.monotonic() < end:
         row, now = read_slot(installation, slot)
         if row is None:
-            row = _create(installation, caller.principal, backend, type_, slot, now, public_key)
+            row = _create(installation, caller, backend, type_, slot, now, public_key)
             if row is not None:
                 return view_of(installation, caller.principal, row, now)
             continue
@@ -118,11 +119,13 @@ def is_live(installation: Installation, row: Credentials, now: int) -> bool:
     log.info("credentials_vanished", credentials=row.id, server=row.server)
     with installation.database.write() as session:
         # What is left of it is removed by the sweep.
-        session.execute(
+        statement = (
             update(Credentials)
             .where(Credentials.id == row.id, Credentials.state == CredentialsState.ACTIVE)
             .values(state=CredentialsState.DROPPING, slot=None, failure="vanished")
         )
+        if session.connection().execute(statement).rowcount == 1:
+            record_credentials_event(session, Action.VANISHED, row)
     return False
 
 
@@ -137,7 +140,7 @@ def _require_key(row: Credentials, public_key: str | None) -> None:
 
 def _create(
     installation: Installation,
-    owner: Principal,
+    caller: Caller,
     backend: Backend,
     type_: str,
     slot: str,
@@ -146,12 +149,14 @@ def _create(
 ) -> Credentials | None:
     """Record the intent, then make the objects; return None when another one has the slot."""
     try:
-        row, lease = _record_intent(installation, owner, backend, type_, slot, now, public_key)
+        row, lease = _record_intent(
+            installation, caller.principal, backend, type_, slot, now, public_key
+        )
     except IntegrityError:
         return None
     failpoint("create.intent")
     try:
-        finish_creation(installation, row, lease)
+        finish_creation(installation, row, lease, caller.run_id)
     except EngineError:
         raise errors.BackendUnavailable(backend.name) from None
     except ClaimLost:

@@ -7,10 +7,12 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from provisioning.database import now_ms
+from provisioning.events import Action, record_credentials_event
 from provisioning.installation import Installation
 from provisioning.jobs import due_jobs, record_job
 from provisioning.models import Credentials
 from provisioning.states import CredentialsState, JobCommand
+from provisioning.validity import format_time
 
 #: Rows of each kind that one sweep takes up; the next one follows in seconds.
 SWEEP_BATCH = 200
@@ -42,6 +44,13 @@ def retire(session: Session, row: Credentials) -> None:
     locked.state, locked.slot = CredentialsState.DROPPING, None
     locked.attempts, locked.not_before = 0, 0
     locked.job_id = record_job(session, JobCommand.DELETE, locked).id
+    record_credentials_event(
+        session,
+        Action.EXPIRED,
+        locked,
+        job_id=locked.job_id,
+        detail={"expiration": format_time(locked.expires_at)},
+    )
 
 
 def sweep(installation: Installation) -> Due:

@@ -15,6 +15,7 @@ from provisioning import errors
 from provisioning.backends.base import EngineUnavailable
 from provisioning.claims import Lease, take
 from provisioning.database import Database, next_numbers, now_ms, read_clock
+from provisioning.events import ENDS, Action, record_job_event
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
@@ -29,6 +30,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.25
 
 #: The ``errorNote`` of a job that ended because its server stayed away.
 SERVER_DOWN = "backend_unavailable"
+#: The failure of a job that looks several times a second whether its slot is free.
+SLOT_BUSY = "slot_busy"
 
 
 def new_exception_id() -> str:
@@ -132,6 +135,7 @@ def _record(
     except IntegrityError:
         # The ticket service gave a number a second time: it is not to be relied on now.
         raise errors.TokenServiceUnavailable from None
+    record_job_event(session, Action.JOB_ACCEPTED, job)
     return job
 
 
@@ -211,6 +215,8 @@ def claim_job(installation: Installation, job_id: int) -> Claimed | None:
             job.started_at = job.started_at or read_clock(session)
             job.process_host, job.process_pid = socket.gethostname()[:128], os.getpid()
             job.attempts += 1
+            if job.failure != SLOT_BUSY:
+                record_job_event(session, Action.JOB_STARTED, job, detail={"attempt": job.attempts})
             failpoint(f"{job.command}.claiming")
             return Claimed(job, lease, row, row_lease)
     except _NotDue:
@@ -285,9 +291,11 @@ def request_termination(database: Database, principal: Principal, job_id: str) -
             job.status, job.request = JobStatus.CANCELLED, None
             job.ended_at = read_clock(session)
             _show_again(session, job)
+            record_job_event(session, Action.JOB_CANCELLED, job, token_id=principal.token_id)
         else:
             # A pause before the next try does not hold the end back.
             job.status, job.not_before = JobStatus.TERMINATING, 0
+            record_job_event(session, Action.JOB_KILL_REQUESTED, job, token_id=principal.token_id)
         return job
 
 
@@ -308,9 +316,29 @@ def is_terminating(session: Session, job: Job) -> bool:
 
 def close_job(session: Session, job: Job, lease: Lease, **values: Any) -> None:
     """Write the outcome of a job and forget its request; a killed one is ``terminated``."""
-    if is_terminating(session, job):
+    query = select(Job.status, Job.error, Job.result, Job.failure).where(Job.id == job.id)
+    # A creation that failed was given its outcome before it was cleaned up.
+    decided = session.execute(query.with_for_update()).one()
+    if decided.status is JobStatus.TERMINATING:
         values = terminated()
     lease.close(session, request=None, ended_at=now_ms(), **values)
+    _record_end(session, job, {**decided._mapping, **values})
+
+
+def _record_end(session: Session, job: Job, ended: dict[str, Any]) -> None:
+    action, detail, failure = ENDS[ended["status"]], None, None
+    if action is Action.JOB_FAILED:
+        shown = {key: ended["result"].get(key) for key in ("message", "exceptionId")}
+        detail = {"error": ended["error"], **shown}
+        failure = ended["failure"]
+    record_job_event(session, action, job, detail=detail, failure=failure)
+
+
+def record_delay(session: Session, job: Job, problem: Exception, failure: str) -> None:
+    """Add the event of an attempt that failed; callers learn no more than whose fault it is."""
+    reason = SERVER_DOWN if isinstance(problem, EngineUnavailable) else "internal"
+    detail = {"attempt": job.attempts, "reason": reason}
+    record_job_event(session, Action.JOB_DELAYED, job, detail=detail, failure=failure)
 
 
 def is_too_old(session: Session, job: Job, seconds: int) -> bool:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from provisioning.states import CredentialsState, JobCommand, JobStatus
@@ -161,6 +161,42 @@ class Job(Claim, Base):
     #: ``{"id", "description"}`` of the token that killed the job.
     terminated_by: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     #: Why the last attempt failed, for operators; never shown to callers.
+    failure: Mapped[str | None] = mapped_column(Text)
+
+
+class Event(Base):
+    """What was done, when, and for whom: rows that are only ever added, with no secret in them."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_job", "job_id", "id"),
+        Index("ix_events_credentials", "credentials_id", "id"),
+        Index("ix_events_project", "project_id", "id"),
+        TABLE_OPTIONS,
+    )
+
+    #: The database counts, which costs a creation no round trip. SQLite does so in columns of
+    #: its own integer type only.
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True
+    )
+    time: Mapped[int]
+    #: One of `provisioning.events.Action`.
+    action: Mapped[str] = mapped_column(String(32))
+    project_id: Mapped[str] = mapped_column(String(64))
+    #: Who asked for it; what the service does by itself, it does for the credential's owner.
+    token_id: Mapped[str] = mapped_column(String(64))
+    #: The start of it: a run id may be of any length.
+    run_id: Mapped[str] = mapped_column(String(255))
+    job_id: Mapped[int | None]
+    credentials_id: Mapped[int | None]
+    #: The process, as ``host:pid``.
+    worker: Mapped[str] = mapped_column(String(128))
+    #: Milliseconds since the work it tells of began.
+    duration: Mapped[int | None]
+    #: What callers of the project may read.
+    detail: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    #: Why it failed, for operators; never shown to callers.
     failure: Mapped[str | None] = mapped_column(Text)
 
 

@@ -24,6 +24,7 @@ from provisioning.backends.base import (
 )
 from provisioning.claims import ClaimLost, Lease, take
 from provisioning.database import now_ms
+from provisioning.events import Action, record_credentials_event
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.models import Credentials, Login
@@ -77,8 +78,10 @@ def backend_of(installation: Installation, row: Credentials) -> Backend:
 # Creation -------------------------------------------------------------------------------
 
 
-def finish_creation(installation: Installation, row: Credentials, lease: Lease) -> None:
-    """Make the row's objects and turn it active.
+def finish_creation(
+    installation: Installation, row: Credentials, lease: Lease, run_id: str = ""
+) -> None:
+    """Make the row's objects and turn it active; ``run_id`` is the request's.
 
     On failure everything made is removed, or left to the sweep in state ``dropping`` while
     the server cannot be reached, and the error is raised: an ``EngineError``, or what went
@@ -92,25 +95,48 @@ def finish_creation(installation: Installation, row: Credentials, lease: Lease) 
     except ClaimLost:
         raise
     except Exception as problem:
-        _undo_creation(installation, row, lease, problem)
+        _undo_creation(installation, row, lease, problem, run_id)
         raise
     columns = issued_columns(installation, issued)
     with installation.database.write() as session:
         lease.close(session, state=CredentialsState.ACTIVE, failure=None, **columns)
+        record_creation_event(session, row, run_id)
     for name, value in columns.items():
         setattr(row, name, value)
     log.info("credentials_created", credentials=row.id, backend=row.backend, type=row.type)
     failpoint("create.active")
 
 
+def record_creation_event(session: Session, row: Credentials, run_id: str) -> None:
+    """Add the event of a row that has turned active."""
+    detail = {"backend": row.backend, "type": row.type}
+    record_credentials_event(
+        session,
+        Action.CREATED,
+        row,
+        run_id=run_id,
+        job_id=row.job_id,
+        since=row.created_at,
+        detail=detail,
+    )
+
+
 def _undo_creation(
-    installation: Installation, row: Credentials, lease: Lease, problem: Exception
+    installation: Installation, row: Credentials, lease: Lease, problem: Exception, run_id: str
 ) -> None:
     failure = describe(problem)
     log.warning("creation_failed", credentials=row.id, server=row.server, failure=failure)
     with installation.database.write() as session:
         # A repeat of the request starts clean at once: the slot is free, the names are new.
         lease.write(session, state=CredentialsState.DROPPING, slot=None, failure=failure)
+        record_credentials_event(
+            session,
+            Action.CREATION_FAILED,
+            row,
+            run_id=run_id,
+            since=row.created_at,
+            failure=failure,
+        )
         if isinstance(problem, NameInUse):
             # What bears the name is not ours, and nothing else was made.
             close_dropped(session, row, lease)
@@ -140,6 +166,9 @@ def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> b
         log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
         with installation.database.write() as session:
             lease.close(session, **again(row.attempts, failure))
+            if failure != row.failure:
+                # A server may be away for days: its failure is told of once.
+                record_credentials_event(session, Action.DROP_DELAYED, row, failure=failure)
         return False
     with installation.database.write() as session:
         close_dropped(session, row, lease)
@@ -166,6 +195,7 @@ def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
         login_id=None,
         dropped_at=now_ms(),
     )
+    record_credentials_event(session, Action.DROPPED, row, job_id=row.job_id)
     if row.login_id is not None:
         _forget_unused_login(session, row.login_id)
 

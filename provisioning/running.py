@@ -8,9 +8,18 @@ the midst of creations, which take long.
 import structlog
 
 from provisioning.claims import ClaimLost, Lease
+from provisioning.events import Action, record_job_event
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
-from provisioning.jobs import Claimed, claim_job, close_job, internal_error, is_too_old, success
+from provisioning.jobs import (
+    Claimed,
+    claim_job,
+    close_job,
+    internal_error,
+    is_too_old,
+    record_delay,
+    success,
+)
 from provisioning.models import Credentials, Job
 from provisioning.reconcile import (
     again,
@@ -75,6 +84,7 @@ def _run_kill(installation: Installation, job: Job, job_lease: Lease, row: Crede
         _retry_or_give_up(installation, job, problem, job_lease, None)
         return
     with installation.database.write() as session:
+        record_job_event(session, Action.SESSIONS_KILLED, job, detail={"sessions": ended})
         close_job(session, job, job_lease, **success())
     log.info("sessions_killed", credentials=row.id, count=ended, job=job.id)
     failpoint("kill.settled")
@@ -108,6 +118,7 @@ def _retry_or_give_up(
         else:
             # The attempt was counted when the job was claimed.
             job_lease.close(session, **again(job.attempts - 1, failure))
+            record_delay(session, job, problem, failure)
             if lease is not None:
                 lease.close(session, failure=failure)
     if too_old:

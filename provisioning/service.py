@@ -13,6 +13,7 @@ from provisioning import errors
 from provisioning.backends.base import EngineError, IssuedPassword, SandboxBackend
 from provisioning.catalog import backend_rules
 from provisioning.database import now_ms, read_clock
+from provisioning.events import lifetime_of, record_extension
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
@@ -197,10 +198,12 @@ def extend(
         now = read_clock(session)
         if not can_extend(lifetime, now, locked.touched_at, locked.created_at, locked.expires_at):
             raise errors.CannotExtend
+        before = lifetime_of(locked)
         locked.touched_at = next_touch(now, locked.touched_at)
         locked.expires_at = expiry(lifetime, locked.touched_at, locked.created_at)
         for name, value in issued.items():
             setattr(locked, name, value)
+        record_extension(session, locked, before, caller.run_id)
     failpoint("extend.committed")
     log.info("credentials_extended", credentials=locked.id, touch=locked.touched_at // 1000)
     return Extension(locked.id, locked.touched_at, locked.expires_at)

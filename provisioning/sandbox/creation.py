@@ -19,22 +19,32 @@ from provisioning.catalog import BackendRules
 from provisioning.claims import ClaimLost, Lease, Terminated
 from provisioning.creation import is_live, new_row, read_slot
 from provisioning.database import now_ms, read_clock
+from provisioning.events import Action, record_job_event
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.jobs import (
+    SLOT_BUSY,
     Claimed,
     close_job,
     internal_error,
     is_terminating,
     is_too_old,
     record_creation,
+    record_delay,
     slot_of,
     success,
     take_numbers,
     user_error,
 )
 from provisioning.models import Credentials, Job
-from provisioning.reconcile import again, close_dropped, describe, drop_objects, spec_of
+from provisioning.reconcile import (
+    again,
+    close_dropped,
+    describe,
+    drop_objects,
+    record_creation_event,
+    spec_of,
+)
 from provisioning.sandbox.base import Content, ContentRefused
 from provisioning.sandbox.content import SandboxContent
 from provisioning.sandbox.request import (
@@ -197,6 +207,7 @@ class Creation:
             if is_terminating(session, self._job):
                 raise Terminated
             lease.close(session, state=CredentialsState.ACTIVE, job_id=None, failure=None)
+            record_creation_event(session, row, self._job.run_id)
             close_job(session, self._job, self._lease, **self._outcome(row))
         log.info("credentials_created", credentials=row.id, backend=row.backend, job=self._job.id)
         failpoint("create.active")
@@ -232,6 +243,7 @@ class Creation:
 
     def _settle_existing(self, row: Credentials) -> None:
         with self._installation.database.write() as session:
+            self._job.credentials_id = row.id
             outcome = {**self._outcome(row), "credentials_id": row.id}
             close_job(session, self._job, self._lease, **outcome)
         log.info("sandbox_returned", credentials=row.id, job=self._job.id)
@@ -257,11 +269,12 @@ class Creation:
                 row.claim_until = read_clock(session) + seconds * 1000
                 session.add(row)
                 session.flush()
-                self._lease.write(session, credentials_id=row.id)
+                self._lease.write(session, credentials_id=row.id, failure=None)
                 failpoint("create.recording")
         except IntegrityError:
             # The slot or the port was taken at the same moment.
             raise _Later from None
+        job.credentials_id = row.id
         return row, Lease(Credentials, row.id, 1, start + seconds)
 
     def _free_port(self, server: str) -> int:
@@ -300,8 +313,11 @@ class Creation:
         row.port = port
 
     def _report(self, step: str, percent: int, message: str) -> None:
-        """Write a line of progress, which callers see in the job's record."""
+        """Write a line of progress, which callers see in the job's record and events."""
         self._lease.check()
+        if self._progress and self._progress[-1]["message"] == message:
+            # A job that waits for its slot comes by here several times a second.
+            return
         with self._installation.database.write() as session:
             entry = {
                 "step": step,
@@ -311,6 +327,8 @@ class Creation:
             }
             self._progress = [*self._progress, entry][-PROGRESS_KEPT:]
             self._lease.write(session, progress=self._progress)
+            detail = {"step": step, "percent": percent, "message": message}
+            record_job_event(session, Action.JOB_STEP, self._job, detail=detail)
 
     def _outcome(self, row: Credentials) -> dict[str, Any]:
         """Return the values that end the job with a sandbox; the password stays in its row."""
@@ -328,7 +346,10 @@ class Creation:
     def _wait_meanwhile(self) -> None:
         later = {"not_before": now_ms() + MEANWHILE, "attempts": self._job.attempts - 1}
         with self._installation.database.write() as session:
-            self._lease.close(session, **later)
+            self._lease.close(session, **later, failure=SLOT_BUSY)
+            if self._job.failure != SLOT_BUSY:
+                detail = {"attempt": self._job.attempts, "reason": SLOT_BUSY}
+                record_job_event(session, Action.JOB_DELAYED, self._job, detail=detail)
 
     def _retry_or_give_up(self, problem: Exception) -> None:
         failure = describe(problem)
@@ -337,6 +358,7 @@ class Creation:
             if not too_old:
                 # The attempt was counted when the job was claimed.
                 self._lease.close(session, **again(self._job.attempts - 1, failure))
+                record_delay(session, self._job, problem, failure)
                 if self._row_lease is not None:
                     self._row_lease.close(session, failure=failure)
         if too_old:
@@ -363,6 +385,8 @@ class Creation:
                 slot=None,
                 failure=outcome.get("failure", "killed"),
             )
+            failure = outcome.get("failure")
+            record_job_event(session, Action.JOB_UNDOING, self._job, failure=failure)
         failpoint("create.failed")
         self._clean_up()
 
@@ -374,14 +398,15 @@ class Creation:
         except ClaimLost:
             raise
         except Exception as problem:
-            self._clean_up_later(row, lease, describe(problem))
+            self._clean_up_later(row, lease, problem)
             return
         with self._installation.database.write() as session:
             close_dropped(session, row, lease)
             close_job(session, self._job, self._lease, status=JobStatus.ERROR)
 
-    def _clean_up_later(self, row: Credentials, lease: Lease, failure: str) -> None:
+    def _clean_up_later(self, row: Credentials, lease: Lease, problem: Exception) -> None:
         """Try again, and after the time of a job leave the rest to the sweep."""
+        failure = describe(problem)
         log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
         with self._installation.database.write() as session:
             if self._is_too_old(session):
@@ -390,3 +415,4 @@ class Creation:
             else:
                 lease.close(session)
                 self._lease.close(session, **again(self._job.attempts - 1, failure))
+                record_delay(session, self._job, problem, failure)

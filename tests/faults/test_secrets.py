@@ -57,6 +57,7 @@ def test_the_hunt_finds_what_is_there(service: FaultyService, ledger: Ledger) ->
     password = body["credentials"]["password"]
     assert {caller.token, password} <= ledger.secrets()
     assert body["credentials"]["user"] in "\n".join(_state(service))
+    assert "credentials.created" in "\n".join(_state(service))
     assert "api.app:create_app" in _processes()
     assert f'"credentials": {body["id"]}' in service.logs()
     encrypted = "\n".join(_state(service, skipped={}))
@@ -96,7 +97,8 @@ def _provoke_errors(
 
 def _job_records(callers: list[Caller], jobs: Iterable[int | None]) -> Iterator[str]:
     for caller, job in zip(callers, jobs, strict=True):
-        yield caller.ask("GET", f"/queue/job/{job}").text
+        for path in (f"/queue/job/{job}", f"/queue/job/{job}/events"):
+            yield caller.ask("GET", path).text
 
 
 def _processes() -> str:

@@ -39,7 +39,9 @@ def without_fencing() -> Flask:
 def without_intent() -> Flask:
     """Objects are made before the row that names them is committed."""
 
-    def make_first(installation: Installation, row: Credentials, lease: Lease) -> None:
+    def make_first(
+        installation: Installation, row: Credentials, lease: Lease, _run_id: str
+    ) -> None:
         with installation.database.write() as session:
             session.execute(delete(Credentials).where(Credentials.id == row.id))
         backend = backend_of(installation, row)

@@ -1,0 +1,84 @@
+"""/queue/job/{id}/events: what happened to a job, in words that callers may read."""
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from api.requests import authenticate, installation, read_parameters
+from api.responses import answer
+from api.schemas import NoParameters
+from provisioning import errors
+from provisioning.events import Action, events_of_job
+from provisioning.identifiers import read_id
+from provisioning.jobs import SERVER_DOWN, SLOT_BUSY, find_job
+from provisioning.models import Event
+from provisioning.validity import format_time
+
+blueprint = Blueprint("job_events", __name__, url_prefix="/queue")
+
+#: What callers read; steps and failed jobs say it themselves.
+MESSAGES = {
+    Action.CREATED: "The credentials are ready",
+    Action.EXPIRED: "The credentials expired",
+    Action.DROPPED: "The credentials and everything made for them are removed",
+    Action.SESSIONS_KILLED: "The open sessions are ended",
+    Action.JOB_ACCEPTED: "The job is recorded",
+    Action.JOB_STARTED: "A worker works on the job",
+    Action.JOB_KILL_REQUESTED: "The job is to be terminated",
+    Action.JOB_UNDOING: "What the job made so far is being removed",
+    Action.JOB_SUCCEEDED: "The job is done",
+    Action.JOB_CANCELLED: "The job was cancelled before it started",
+    Action.JOB_TERMINATED: "The job has been terminated",
+}
+DELAYS = {
+    SERVER_DOWN: "A server is not available; the job is tried again",
+    SLOT_BUSY: "The job waits for another one on the same sandbox",
+    "internal": "An attempt failed; the job is tried again",
+}
+
+
+@blueprint.get("/job/<id_>/events")
+@blueprint.get("/jobs/<id_>/events")
+def show(id_: str) -> Response:
+    caller = authenticate()
+    read_parameters(NoParameters())
+    after = _read_after()
+    job = find_job(installation().database, caller.principal.project_id, id_)
+    events = events_of_job(installation().database, job.id, after)
+    return answer([shown(event) for event in events])
+
+
+def _read_after() -> int:
+    text = request.args.get("after", "")
+    number = read_id(text)
+    if text not in ("", "0") and number is None:
+        raise errors.QueryInvalid("after", "the id of an event is expected")
+    return number or 0
+
+
+def shown(event: Event) -> dict[str, Any]:
+    """Return an event as callers of its job's project see it."""
+    detail = dict(event.detail or {})
+    action = Action(event.action)
+    host, _, pid = event.worker.rpartition(":")
+    return {
+        "id": event.id,
+        "time": format_time(event.time),
+        "event": action,
+        "message": _message(action, detail),
+        "step": detail.pop("step", None),
+        "percent": detail.pop("percent", None),
+        "attempt": detail.pop("attempt", None),
+        "durationSeconds": None if event.duration is None else event.duration / 1000,
+        "worker": {"host": host, "pid": int(pid)},
+        "token": {"id": event.token_id},
+        "credentialsId": event.credentials_id,
+        "detail": detail,
+    }
+
+
+def _message(action: Action, detail: dict[str, Any]) -> str:
+    """Return what the event tells, taken out of the detail where that has it."""
+    if action is Action.JOB_DELAYED:
+        return DELAYS[detail["reason"]]
+    return MESSAGES.get(action) or str(detail.pop("message"))

@@ -1,0 +1,165 @@
+"""The audit: what was done, when, by which process and for whom.
+
+An event is written in the transaction of the change it tells of, after the row was changed:
+then the lock of a job's row keeps the events of the job in the order of their ids. A caller
+reads ``detail``, so only what it may know goes there; ``failure`` is for operators. No secret
+is in either.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, bindparam, insert, select
+from sqlalchemy.orm import Session
+
+from provisioning.claims import owner_name
+from provisioning.database import Database, now_ms
+from provisioning.models import Credentials, Event, Job
+from provisioning.states import JobStatus
+from provisioning.validity import format_time
+
+#: Events that one reading returns at most.
+PAGE = 1000
+RUN_ID_WIDTH = 255
+
+
+class Action(StrEnum):
+    """What an event tells of."""
+
+    CREATED = "credentials.created"
+    CREATION_FAILED = "credentials.creation_failed"
+    EXTENDED = "credentials.extended"
+    EXPIRED = "credentials.expired"
+    VANISHED = "credentials.vanished"
+    DROP_DELAYED = "credentials.drop_delayed"
+    DROPPED = "credentials.dropped"
+    SESSIONS_KILLED = "sessions.killed"
+    JOB_ACCEPTED = "job.accepted"
+    JOB_STARTED = "job.started"
+    JOB_STEP = "job.step"
+    JOB_DELAYED = "job.delayed"
+    JOB_KILL_REQUESTED = "job.kill_requested"
+    JOB_UNDOING = "job.undoing"
+    JOB_SUCCEEDED = "job.succeeded"
+    JOB_FAILED = "job.failed"
+    JOB_CANCELLED = "job.cancelled"
+    JOB_TERMINATED = "job.terminated"
+
+
+#: The last event of a job, by its status.
+ENDS = {
+    JobStatus.SUCCESS: Action.JOB_SUCCEEDED,
+    JobStatus.ERROR: Action.JOB_FAILED,
+    JobStatus.CANCELLED: Action.JOB_CANCELLED,
+    JobStatus.TERMINATED: Action.JOB_TERMINATED,
+}
+
+
+# Writing --------------------------------------------------------------------------------
+
+_COLUMNS = (
+    "action",
+    "project_id",
+    "token_id",
+    "run_id",
+    "job_id",
+    "credentials_id",
+    "worker",
+    "detail",
+    "failure",
+)
+#: Built once: every create runs it. Nobody asks for the new id, so none is fetched.
+_INSERT = (
+    insert(Event.__table__)  # type: ignore[arg-type]
+    .values(
+        {name: bindparam(name) for name in _COLUMNS}
+        | {"time": now_ms(), "duration": now_ms() - bindparam("since", type_=BigInteger())}
+    )
+    .inline()
+)
+
+
+def record_credentials_event(
+    session: Session,
+    action: Action,
+    row: Credentials,
+    *,
+    run_id: str = "",
+    job_id: int | None = None,
+    since: int | None = None,
+    detail: dict[str, Any] | None = None,
+    failure: str | None = None,
+) -> None:
+    """Add an event of a credential, in the caller's transaction.
+
+    ``since`` is when the work began, in milliseconds of the database's clock.
+    """
+    values = {
+        "action": action,
+        "project_id": row.project_id,
+        "token_id": row.token_id,
+        "run_id": run_id[:RUN_ID_WIDTH],
+        "job_id": job_id,
+        "credentials_id": row.id,
+        "worker": owner_name(),
+        "since": since,
+        "detail": detail,
+        "failure": failure,
+    }
+    session.connection().execute(_INSERT, values)
+
+
+def record_job_event(
+    session: Session,
+    action: Action,
+    job: Job,
+    *,
+    token_id: str | None = None,
+    detail: dict[str, Any] | None = None,
+    failure: str | None = None,
+) -> None:
+    """Add an event of a job, in the caller's transaction; ``token_id`` is who, if not its owner."""
+    values = {
+        "action": action,
+        "project_id": job.project_id,
+        "token_id": token_id or job.token_id,
+        "run_id": job.run_id[:RUN_ID_WIDTH],
+        "job_id": job.id,
+        "credentials_id": job.credentials_id,
+        "worker": owner_name(),
+        "since": job.started_at,
+        "detail": detail,
+        "failure": failure,
+    }
+    session.connection().execute(_INSERT, values)
+
+
+def record_extension(
+    session: Session, row: Credentials, before: dict[str, Any], run_id: str
+) -> None:
+    """Add the event of an extend; ``before`` is what `lifetime_of` returned of the row before."""
+    detail = {"before": before, "after": lifetime_of(row)}
+    record_credentials_event(session, Action.EXTENDED, row, run_id=run_id, detail=detail)
+
+
+def lifetime_of(row: Credentials) -> dict[str, Any]:
+    """Return what an extend changes, as the API prints it."""
+    return {"touch": row.touched_at // 1000, "expiration": format_time(row.expires_at)}
+
+
+# Reading --------------------------------------------------------------------------------
+
+
+def events_of_job(database: Database, job_id: int, after: int = 0) -> Sequence[Event]:
+    """Return the events of a job with ids above ``after``, oldest first, a page at most."""
+    query = select(Event).where(Event.job_id == job_id, Event.id > after)
+    with database.read() as session:
+        return session.scalars(query.order_by(Event.id).limit(PAGE)).all()
+
+
+def newest_events(database: Database, limit: int, **columns: Any) -> Sequence[Event]:
+    """Return the newest events with these values in their columns, oldest first."""
+    query = select(Event).filter_by(**columns).order_by(Event.id.desc()).limit(limit)
+    with database.read() as session:
+        return session.scalars(query).all()[::-1]
