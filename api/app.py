@@ -4,7 +4,16 @@ import gc
 
 from flask import Flask
 
-from api import credentials, health, job_events, queue, requests, responses, sandboxes
+from api import (
+    credentials,
+    health,
+    job_events,
+    job_stream,
+    queue,
+    requests,
+    responses,
+    sandboxes,
+)
 from api.waiting import WaitingRoom
 from provisioning import config
 from provisioning.installation import Installation
@@ -26,12 +35,14 @@ def create_app(installation: Installation | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.extensions["waiting_room"] = WaitingRoom(
-        installation.database, installation.config["WAITING_REQUESTS"]
+        installation.database,
+        installation.config["WAITING_REQUESTS"],
+        installation.config["STREAMS"],
     )
     requests.install(app)
     responses.install(app)
     _spare_the_collector()
-    for module in (credentials, sandboxes, queue, job_events, health):
+    for module in (credentials, sandboxes, queue, job_events, job_stream, health):
         app.register_blueprint(module.blueprint)
     return app
 

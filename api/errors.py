@@ -28,6 +28,7 @@ STATUS: dict[str, int] = {
     "backend_unavailable": 503,
     "creation_in_progress": 503,
     "state_unavailable": 503,
+    "too_many_streams": 503,
     "internal": 500,
 }
 

@@ -42,13 +42,14 @@ DELAYS = {
 def show(id_: str) -> Response:
     caller = authenticate()
     read_parameters(NoParameters())
-    after = _read_after()
+    after = read_after()
     job = find_job(installation().database, caller.principal.project_id, id_)
     events = events_of_job(installation().database, job.id, after)
     return answer([shown(event) for event in events])
 
 
-def _read_after() -> int:
+def read_after() -> int:
+    """Return the id of the event that the caller has already; 0 without one."""
     text = request.args.get("after", "")
     number = read_id(text)
     if text not in ("", "0") and number is None:

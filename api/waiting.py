@@ -1,9 +1,12 @@
 """Where the front meets the workers: waking one, and waiting for a job."""
 
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from flask import current_app
 
+from provisioning import errors
 from provisioning.database import Database
 from provisioning.jobs import wait_for_job
 from provisioning.models import Job
@@ -11,15 +14,16 @@ from workers import wake
 
 
 class WaitingRoom:
-    """A bounded number of places for requests that wait.
+    """A bounded number of places for requests that wait, some of which streams may take.
 
     Each waiting request holds a thread of the front. Without a bound, callers waiting for
     workers that are away would keep everybody else from being answered.
     """
 
-    def __init__(self, database: Database, places: int) -> None:
+    def __init__(self, database: Database, places: int, streams: int) -> None:
         self._database = database
         self._places = threading.BoundedSemaphore(places)
+        self._streams = threading.BoundedSemaphore(streams)
 
     def wait(self, job: Job, seconds: float) -> Job:
         """Return the job when it is finished, after ``seconds``, or at once if all is taken."""
@@ -30,11 +34,32 @@ class WaitingRoom:
         finally:
             self._places.release()
 
+    def hold_stream(self) -> Callable[[], None]:
+        """Take a place for a stream; return what gives it back, once or more often.
+
+        Raises ``TooManyStreams``.
+        """
+        with ExitStack() as taken:
+            for places in (self._streams, self._places):
+                if not places.acquire(blocking=False):
+                    raise errors.TooManyStreams
+                taken.callback(places.release)
+            return taken.pop_all().close
+
+
+def hold_stream() -> Callable[[], None]:
+    """Take a place for a stream in the application's waiting room; return what gives it back."""
+    return _waiting_room().hold_stream()
+
 
 def wait(job: Job, seconds: float) -> Job:
     """Wait for a job in the application's waiting room."""
+    return _waiting_room().wait(job, seconds)
+
+
+def _waiting_room() -> WaitingRoom:
     room: WaitingRoom = current_app.extensions["waiting_room"]
-    return room.wait(job, seconds)
+    return room
 
 
 def wake_worker(job: Job) -> bool:

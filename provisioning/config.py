@@ -219,6 +219,14 @@ KEYS: tuple[Key, ...] = (
         "12",
         "Requests of one front process that may wait for jobs; further ones are answered at once.",
     ),
+    Key(
+        "STREAMS",
+        _whole(0),
+        "4",
+        "Streams of jobs that one front process keeps open; further ones are 503. They take "
+        "places of WAITING_REQUESTS.",
+    ),
+    Key("STREAM_SECONDS", _seconds, "5m", "Longest stream of a job; then its reader comes back."),
     Key("RETRY_AFTER_SECONDS", _seconds, "10s", "The Retry-After of 503 answers."),
     Key("CLAIM_SECONDS", _seconds, "10s", "After this silence another process takes work over."),
     Key("SWEEP_SECONDS", _seconds, "3s", "Pause between two recovery and expiry sweeps."),

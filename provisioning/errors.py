@@ -212,6 +212,15 @@ class StateUnavailable(ProvisioningError):
         super().__init__("The service's state database is not available, try again later.")
 
 
+class TooManyStreams(ProvisioningError):
+    """Each stream holds a thread of the front, so their number is bounded."""
+
+    reason = "too_many_streams"
+
+    def __init__(self) -> None:
+        super().__init__("Too many streams are open, try again later or ask for the events.")
+
+
 class JobFailed(ProvisioningError):
     """A job the caller waited for ended in an internal error (contract 7.2)."""
 

@@ -158,6 +158,22 @@ def events_of_job(database: Database, job_id: int, after: int = 0) -> Sequence[E
         return session.scalars(query.order_by(Event.id).limit(PAGE)).all()
 
 
+def progress_of_job(
+    database: Database, job_id: int, after: int
+) -> tuple[JobStatus, Sequence[Event]]:
+    """Return the status of a job and its events as `events_of_job` does, at one moment."""
+    query = (
+        select(Job.status, Event)
+        .outerjoin(Event, (Event.job_id == Job.id) & (Event.id > after))
+        .where(Job.id == job_id)
+        .order_by(Event.id)
+        .limit(PAGE)
+    )
+    with database.read() as session:
+        rows = session.execute(query).all()
+    return rows[0].status, [row.Event for row in rows if row.Event is not None]
+
+
 def newest_events(database: Database, limit: int, **columns: Any) -> Sequence[Event]:
     """Return the newest events with these values in their columns, oldest first."""
     query = select(Event).filter_by(**columns).order_by(Event.id.desc()).limit(limit)
