@@ -230,6 +230,13 @@ KEYS: tuple[Key, ...] = (
     Key("RETRY_AFTER_SECONDS", _seconds, "10s", "The Retry-After of 503 answers."),
     Key("CLAIM_SECONDS", _seconds, "10s", "After this silence another process takes work over."),
     Key("SWEEP_SECONDS", _seconds, "3s", "Pause between two recovery and expiry sweeps."),
+    Key(
+        "PROJECT_PARALLEL_JOBS",
+        _whole(0),
+        "0",
+        "Jobs of one project that run at once, where its token tells no "
+        "`components.jobsParallelism`; 0 is no limit.",
+    ),
     Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried again."),
     Key(
         "SERVERS_FILE",

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 from provisioning.database import now_ms
 from provisioning.events import Action, record_credentials_event
 from provisioning.installation import Installation
-from provisioning.jobs import due_jobs, record_job
+from provisioning.jobs import record_job
 from provisioning.models import Credentials
 from provisioning.states import CredentialsState, JobCommand
+from provisioning.turns import due_jobs
 from provisioning.validity import format_time
 
 #: Rows of each kind that one sweep takes up; the next one follows in seconds.

@@ -5,15 +5,17 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from provisioning import errors
 from provisioning.backends.base import EngineUnavailable
 from provisioning.claims import Lease, take
+from provisioning.config import Config
 from provisioning.database import Database, next_numbers, now_ms, read_clock
 from provisioning.events import ENDS, Action, record_job_event
 from provisioning.failpoints import failpoint
@@ -24,10 +26,12 @@ from provisioning.states import UNFINISHED_JOBS, CredentialsState, JobCommand, J
 from provisioning.tokens import Caller, Principal
 
 COMPONENT = "keboola-provisioning-bundle"
+#: The project's limit of jobs that run at once.
+PARALLEL_LIMIT = "components.jobsParallelism"
 #: Pause between two looks at a job somebody waits for, in seconds: it starts here and grows.
 FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.25
-
-
+#: Tries to take a place of a project's at the same moment as others.
+PLACE_TRIES = 20
 #: The ``errorNote`` of a job that ended because its server stayed away.
 SERVER_DOWN = "backend_unavailable"
 #: The failure of a job that looks several times a second whether its slot is free.
@@ -62,12 +66,13 @@ def record_job(
     owner: Principal | None = None,
     run_id: str = "",
     numbers: tuple[int, int] | None = None,
+    parallel_limit: int | None = None,
 ) -> Job:
     """Add a waiting job on a credential, in the caller's transaction.
 
     ``owner`` is the caller's principal; without one the job is the service's own and runs
-    under the owner of the credential (contract 11.3). Raises ``TokenServiceUnavailable``
-    when a job has the number already.
+    under the owner of the credential (contract 11.3); it takes no place of the project's.
+    Raises ``TokenServiceUnavailable`` when a job has the number already.
     """
     return _record(
         session,
@@ -77,6 +82,7 @@ def record_job(
         command=command,
         backend=row.backend,
         params={"backend": row.backend, "id": str(row.id)},
+        parallel_limit=parallel_limit,
         credentials_id=row.id,
         slot=slot_of(row.token_id, row.backend, row.type),
     )
@@ -91,6 +97,7 @@ def record_creation(
     slot: str,
     params: dict[str, Any],
     request: str,
+    parallel_limit: int | None = None,
 ) -> Job:
     """Add a waiting job that creates, in the caller's transaction.
 
@@ -106,6 +113,7 @@ def record_creation(
         params=params,
         request=request,
         slot=slot,
+        parallel_limit=parallel_limit,
     )
 
 
@@ -137,6 +145,12 @@ def _record(
         raise errors.TokenServiceUnavailable from None
     record_job_event(session, Action.JOB_ACCEPTED, job)
     return job
+
+
+def parallel_limit_of(config: Config, principal: Principal) -> int | None:
+    """Return how many jobs of the caller's project may run at once (contract 9.1.9)."""
+    limit: int = config["PROJECT_PARALLEL_JOBS"]
+    return principal.limits.get(PARALLEL_LIMIT, limit) or None
 
 
 def slot_of(token_id: str, backend: str, type_: str) -> str:
@@ -194,33 +208,44 @@ class _NotDue(Exception):
     """The row does not want work now; the claim on it is rolled back."""
 
 
-def claim_job(installation: Installation, job_id: int) -> Claimed | None:
+def claim_job(installation: Installation, job_id: int, *, yielding: bool = False) -> Claimed | None:
     """Claim a due job with what it changes; return None when it is not due.
 
-    A job is due when it is unfinished, its pause is over, nobody works on it, and no earlier
-    job of its slot is unfinished (contract 9.1.9).
+    A job is due when it is unfinished, its pause is over, nobody works on it, no earlier job
+    of its slot is unfinished, and its project has a place for it (contract 9.1.9). With
+    ``yielding``, one that has not started is left to `turns` while another project waits.
     """
+    for _ in range(PLACE_TRIES):
+        try:
+            return _claim(installation, job_id, yielding)
+        except _NotDue:
+            return None
+        except IntegrityError:
+            # Another job of the project took the place at the same moment.
+            continue
+    return None
+
+
+def _claim(installation: Installation, job_id: int, yielding: bool) -> Claimed:
     seconds = installation.config["CLAIM_SECONDS"]
-    try:
-        with installation.database.write() as session:
-            lease = _take(session, Job, job_id, seconds)
-            job = session.get_one(Job, job_id)
-            _require_due(session, job)
-            row = session.get(Credentials, job.credentials_id) if job.credentials_id else None
-            row_lease = None
-            if row is not None and job.command is not JobCommand.KILL:
-                row_lease = _take(session, Credentials, row.id, seconds)
-            if job.status is JobStatus.WAITING:
-                job.status = JobStatus.PROCESSING
-            job.started_at = job.started_at or read_clock(session)
-            job.process_host, job.process_pid = socket.gethostname()[:128], os.getpid()
-            job.attempts += 1
-            if job.failure != SLOT_BUSY:
-                record_job_event(session, Action.JOB_STARTED, job, detail={"attempt": job.attempts})
-            failpoint(f"{job.command}.claiming")
-            return Claimed(job, lease, row, row_lease)
-    except _NotDue:
-        return None
+    with installation.database.write() as session:
+        lease = _take(session, Job, job_id, seconds)
+        job = session.get_one(Job, job_id)
+        now = _require_due(session, job, yielding)
+        row = session.get(Credentials, job.credentials_id) if job.credentials_id else None
+        row_lease = None
+        if row is not None and job.command is not JobCommand.KILL:
+            row_lease = _take(session, Credentials, row.id, seconds)
+        if job.status is JobStatus.WAITING:
+            job.status, job.place = JobStatus.PROCESSING, _free_place(session, job)
+        job.started_at = job.started_at or now
+        job.process_host, job.process_pid = socket.gethostname()[:128], os.getpid()
+        job.attempts += 1
+        session.flush()
+        if job.failure != SLOT_BUSY:
+            record_job_event(session, Action.JOB_STARTED, job, detail={"attempt": job.attempts})
+        failpoint(f"{job.command}.claiming")
+        return Claimed(job, lease, row, row_lease)
 
 
 def _take(
@@ -232,39 +257,51 @@ def _take(
     return lease
 
 
-def _require_due(session: Session, job: Job) -> None:
+def _of_waiting(project: ColumnElement[str]) -> ScalarSelect[str]:
+    return select(project).where(Job.status == JobStatus.WAITING).scalar_subquery()
+
+
+#: The time, whether an earlier job of the slot is unfinished, and the first and the last of
+#: the projects that wait: two looks at an index. Built once: every claim runs it.
+_TURN = select(
+    now_ms(),
+    select(Job.id)
+    .where(
+        Job.slot == bindparam("slot"),
+        Job.status.in_(UNFINISHED_JOBS),
+        Job.id < bindparam("job"),
+    )
+    .exists(),
+    _of_waiting(func.min(Job.project_id)),
+    _of_waiting(func.max(Job.project_id)),
+)
+
+
+def _require_due(session: Session, job: Job, yielding: bool) -> int:
+    """Return the database's time; raise ``_NotDue`` unless the job is due."""
     if job.status not in UNFINISHED_JOBS:
         raise _NotDue
-    earlier = select(Job.id).where(
-        Job.slot == job.slot, Job.status.in_(UNFINISHED_JOBS), Job.id < job.id
-    )
-    if job.not_before > read_clock(session) or session.scalars(earlier.limit(1)).first():
+    query = session.execute(_TURN, {"slot": job.slot, "job": job.id})
+    now, blocked, *waiting = query.one()
+    if job.not_before > now or blocked:
         raise _NotDue
+    if yielding and job.status is JobStatus.WAITING and set(waiting) != {job.project_id}:
+        raise _NotDue
+    return int(now)
 
 
-def next_in_slot(database: Database, job: Job) -> int | None:
-    """Return the job that waited for this one, if any."""
-    query = select(Job.id).where(Job.slot == job.slot, Job.status.in_(UNFINISHED_JOBS))
-    with database.read() as session:
-        return session.scalars(query.order_by(Job.id).limit(1)).first()
+def _free_place(session: Session, job: Job) -> int | None:
+    """Return a place among those that run in the project; raise ``_NotDue`` if all are taken.
 
-
-def due_jobs(session: Session, limit: int) -> list[tuple[int, str]]:
-    """Return id and backend of unfinished jobs nobody works on.
-
-    Their message was lost, or their worker.
+    Two jobs that choose one at the same moment choose the same, and the unique key decides.
     """
-    query = (
-        select(Job.id, Job.backend)
-        .where(
-            Job.status.in_(UNFINISHED_JOBS),
-            or_(Job.claim_until.is_(None), Job.claim_until <= now_ms()),
-            Job.not_before <= now_ms(),
-        )
-        .order_by(Job.id)
-        .limit(limit)
-    )
-    return [(row.id, row.backend) for row in session.execute(query)]
+    if job.parallel_limit is None:
+        return None
+    query = select(Job.place).where(Job.project_id == job.project_id, Job.place.is_not(None))
+    taken = set(session.scalars(query))
+    if len(taken) >= job.parallel_limit:
+        raise _NotDue
+    return next(place for place in count(1) if place not in taken)
 
 
 # Ending ---------------------------------------------------------------------------------
@@ -321,7 +358,7 @@ def close_job(session: Session, job: Job, lease: Lease, **values: Any) -> None:
     decided = session.execute(query.with_for_update()).one()
     if decided.status is JobStatus.TERMINATING:
         values = terminated()
-    lease.close(session, request=None, ended_at=now_ms(), **values)
+    lease.close(session, request=None, place=None, ended_at=now_ms(), **values)
     _record_end(session, job, {**decided._mapping, **values})
 
 

@@ -61,6 +61,7 @@ class Credentials(Claim, Base):
         Index("ix_credentials_state", "state", "expires_at"),
         Index("ix_credentials_login", "login_id"),
         Index("ux_credentials_port", "server", "port", unique=True),
+        Index("ix_credentials_dropped", "dropped_at"),
         TABLE_OPTIONS,
     )
 
@@ -125,6 +126,10 @@ class Job(Claim, Base):
         Index("ix_jobs_status", "status", "id"),
         Index("ix_jobs_slot", "slot", "status"),
         Index("ix_jobs_project", "project_id", "id"),
+        Index("ix_jobs_turns", "status", "project_id", "id"),
+        Index("ix_jobs_served", "project_id", "started_at"),
+        Index("ux_jobs_place", "project_id", "place", unique=True),
+        Index("ix_jobs_ended", "ended_at"),
         TABLE_OPTIONS,
     )
 
@@ -145,6 +150,10 @@ class Job(Claim, Base):
     credentials_id: Mapped[int | None]
     #: ``token:backend:type``: jobs of one slot run one after the other (contract 9.1.9).
     slot: Mapped[str] = mapped_column(String(160))
+    #: How many such jobs of the project may run at once; NULL is no limit.
+    parallel_limit: Mapped[int | None]
+    #: Where a limit holds, the running job's own number from 1 to that limit, else NULL.
+    place: Mapped[int | None]
 
     project_id: Mapped[str] = mapped_column(String(64))
     project_name: Mapped[str] = mapped_column(String(255))
@@ -172,6 +181,7 @@ class Event(Base):
         Index("ix_events_job", "job_id", "id"),
         Index("ix_events_credentials", "credentials_id", "id"),
         Index("ix_events_project", "project_id", "id"),
+        Index("ix_events_time", "time"),
         TABLE_OPTIONS,
     )
 

@@ -5,6 +5,8 @@ after cleaning up. A kill is looked at when a job is taken up, before it is sett
 the midst of creations, which take long.
 """
 
+from collections.abc import Collection
+
 import structlog
 
 from provisioning.claims import ClaimLost, Lease
@@ -13,7 +15,6 @@ from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.jobs import (
     Claimed,
-    claim_job,
     close_job,
     internal_error,
     is_too_old,
@@ -31,13 +32,17 @@ from provisioning.reconcile import (
 )
 from provisioning.sandbox.creation import Creation
 from provisioning.states import CredentialsState, JobCommand, JobStatus
+from provisioning.turns import claim_next
 
 log = structlog.get_logger()
 
 
-def run_job(installation: Installation, job_id: int) -> Job | None:
-    """Run one step of a due job; return the job, or None when it was not due."""
-    claimed = claim_job(installation, job_id)
+def run_job(installation: Installation, job_id: int, backends: Collection[str]) -> Job | None:
+    """Run one step of the job a message named, or of one of these backends before it in turn.
+
+    Return that job, or None when none was due.
+    """
+    claimed = claim_next(installation, job_id, backends)
     if claimed is None:
         return None
     job = claimed.job

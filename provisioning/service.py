@@ -17,7 +17,7 @@ from provisioning.events import lifetime_of, record_extension
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
-from provisioning.jobs import record_job, slot_of, take_numbers
+from provisioning.jobs import parallel_limit_of, record_job, slot_of, take_numbers
 from provisioning.models import Credentials, Job
 from provisioning.reconcile import backend_of, complete_spec_of, issued_columns, spec_of
 from provisioning.states import CredentialsState, JobCommand
@@ -240,6 +240,7 @@ def request_drop(
             owner=caller.principal,
             run_id=caller.run_id,
             numbers=numbers,
+            parallel_limit=parallel_limit_of(installation.config, caller.principal),
         )
         statement = (
             update(Credentials)
@@ -269,6 +270,7 @@ def request_kill(
             owner=caller.principal,
             run_id=caller.run_id,
             numbers=numbers,
+            parallel_limit=parallel_limit_of(installation.config, caller.principal),
         )
     failpoint("kill.accepted")
     return job

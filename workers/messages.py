@@ -25,10 +25,16 @@ def queue_of(backend: str) -> str:
     return f"{DEFAULT_QUEUE}-{backend}" if slow else DEFAULT_QUEUE
 
 
+def backends_of(queue: str) -> frozenset[str]:
+    """Return the backends whose work is in a queue."""
+    return frozenset(backend for backend in BACKENDS if queue_of(backend) == queue)
+
+
 def wake(job_id: int, backend: str) -> bool:
     """Tell a worker that a job is due; return False if the broker did not take the message.
 
-    The row is the queue: a lost message delays the job until the next sweep, no more.
+    The row is the queue: the worker may find that it is another one's turn, and a lost
+    message delays a job until the next sweep, no more.
     """
     return _send("job", job_id, backend)
 

@@ -7,13 +7,14 @@ does nothing when the row is not due.
 from functools import cache
 
 import structlog
+from celery import Task
 
 from provisioning import config, expiry, reconcile, running
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
-from provisioning.jobs import next_in_slot
+from provisioning.turns import next_after
 from workers.app import app
-from workers.messages import wake, wake_credentials
+from workers.messages import backends_of, wake, wake_credentials
 
 log = structlog.get_logger()
 
@@ -24,16 +25,15 @@ def installation() -> Installation:
     return Installation(config.load())
 
 
-@app.task(name="job")
-def run_job(job_id: int) -> None:
-    """Run a due job, then wake the one that waited for it."""
+@app.task(name="job", bind=True)
+def run_job(self: Task, job_id: int) -> None:
+    """Run the due job whose turn it is, then wake one that waited for its end."""
+    backends = backends_of(self.request.delivery_info["routing_key"])
     try:
-        job = running.run_job(installation(), job_id)
-        if job is None:
-            return
-        following = next_in_slot(installation().database, job)
-        if following is not None and following != job_id:
-            wake(following, job.backend)
+        job = running.run_job(installation(), job_id, backends)
+        following = next_after(installation().database, job) if job else None
+        if following is not None:
+            wake(*following)
     except StateUnavailable:
         # The claim runs out and the sweep brings the job back.
         log.warning("state_unavailable", task="job", job=job_id)

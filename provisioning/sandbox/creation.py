@@ -29,6 +29,7 @@ from provisioning.jobs import (
     internal_error,
     is_terminating,
     is_too_old,
+    parallel_limit_of,
     record_creation,
     record_delay,
     slot_of,
@@ -96,6 +97,7 @@ def request_sandbox(
             slot=slot_of(caller.principal.token_id, rules.name, type_),
             params=job_params(request),
             request=installation.vault.encrypt(order.sealed()),
+            parallel_limit=parallel_limit_of(installation.config, caller.principal),
         )
     failpoint("creation.accepted")
     log.info("sandbox_requested", job=job.id, backend=rules.name, type=type_)
@@ -344,7 +346,13 @@ class Creation:
     # Ending badly ---------------------------------------------------------------------
 
     def _wait_meanwhile(self) -> None:
-        later = {"not_before": now_ms() + MEANWHILE, "attempts": self._job.attempts - 1}
+        later: dict[str, Any] = {
+            "not_before": now_ms() + MEANWHILE,
+            "attempts": self._job.attempts - 1,
+        }
+        if self._row is None:
+            # What it waits for may be another job of the project, which needs the place.
+            later |= {"status": JobStatus.WAITING, "place": None, "started_at": None}
         with self._installation.database.write() as session:
             self._lease.close(session, **later, failure=SLOT_BUSY)
             if self._job.failure != SLOT_BUSY:

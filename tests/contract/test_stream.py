@@ -122,7 +122,7 @@ def test_events_are_told_as_they_happen(idle: Service) -> None:
         messages = stream.messages()
         first = next(messages)
         assert first.data["event"] == "job.accepted"
-        run_job(idle.installation, job)
+        run_job(idle.installation, job, ["mysql"])
         rest = [message.data.get("event") for message in messages]
     assert rest == ["job.started", "sessions.killed", "job.succeeded", None]
 
@@ -139,7 +139,7 @@ def test_a_stream_is_bounded_in_time_and_number(idle: Service) -> None:
         require_error(refused, 503, "too_many_streams", message)
         assert list(messages) == [], "no end is told of a job that goes on"
     assert SECONDS <= time.monotonic() - start < SECONDS + 5
-    run_job(idle.installation, job)
+    run_job(idle.installation, job, ["mysql"])
     # What holds no stream takes no place for longer than its answer.
     assert client("HEAD", f"/queue/job/{job}/stream").status == 200
     wait_until(
@@ -152,7 +152,7 @@ def test_a_stream_is_bounded_in_time_and_number(idle: Service) -> None:
 def test_a_stream_to_http_1_0_is_not_chunked(idle: Service) -> None:
     client = idle.client()
     job = start_kill(client)
-    run_job(idle.installation, job)
+    run_job(idle.installation, job, ["mysql"])
     request = f"GET /queue/job/{job}/stream HTTP/1.0\r\nX-StorageApi-Token: {client.token}\r\n\r\n"
     answer = exchange(client.port, request.encode())
     assert answer.status == 200 and "transfer-encoding" not in answer.headers

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 from celery import Celery
 
-from tests.faults.stack import FaultyService
+from tests.support.service import Service
 
 QUEUE = "provisioning"
 
@@ -15,7 +15,7 @@ QUEUE = "provisioning"
 class Messages:
     """A sender of the service's tasks, to deliver them twice, late or in any order."""
 
-    def __init__(self, service: FaultyService) -> None:
+    def __init__(self, service: Service) -> None:
         self._url = service.environment["BROKER_URL"]
         self._celery = Celery(broker=self._url)
 

@@ -81,14 +81,17 @@ def postgres_state_url(postgres: Postgres, database: str) -> str:
 
 def empty_state(request: pytest.FixtureRequest, kind: str, directory: Path) -> Database:
     """Return a state database of a kind, as yet without tables."""
+    return Database(Secret(empty_state_url(request, kind, directory)), 2)
+
+
+def empty_state_url(request: pytest.FixtureRequest, kind: str, directory: Path) -> str:
+    """Return the address of a new state database of a kind."""
     name = f"state_{next(_state_numbers)}"
     if kind == "sqlite":
-        url = f"sqlite:///{directory}/{name}.db"
-    elif kind == "postgresql":
-        url = postgres_state_url(request.getfixturevalue("postgres"), name)
-    else:
-        url = mysql_state_url(request.getfixturevalue("mariadb"), name)
-    return Database(Secret(url), 2)
+        return f"sqlite:///{directory}/{name}.db"
+    if kind == "postgresql":
+        return postgres_state_url(request.getfixturevalue("postgres"), name)
+    return mysql_state_url(request.getfixturevalue("mariadb"), name)
 
 
 _state_numbers = count(1)

@@ -1,0 +1,96 @@
+"""Projects share the workers, and each keeps its limit (contract 9.1.9)."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import delete, select
+
+from provisioning.database import next_numbers
+from provisioning.jobs import record_job
+from provisioning.models import Credentials, Job
+from provisioning.states import JobCommand
+from tests.contract.conftest import ServiceMaker, new_project
+from tests.contract.expectations import accepted_job, finished_job
+from tests.faults.messages import Messages
+from tests.support.client import Client
+from tests.support.service import Service
+
+ASYNC = {"Prefer": "respond-async"}
+#: Waiting jobs of the project that would keep all others waiting.
+MANY = 1000
+
+
+@pytest.fixture(scope="module")
+def idle(make_service: ServiceMaker) -> Iterator[Service]:
+    """A service without workers and sweeps."""
+    with make_service({}) as service:
+        yield service
+
+
+def ask_for_kill(client: Client) -> int:
+    path = f"/provisioning/mysql/{client.create()['id']}/kill"
+    return accepted_job(client.post(path, headers=ASYNC))
+
+
+def spans_of(service: Service, jobs: list[int]) -> list[tuple[int, int]]:
+    """Return when each of the finished jobs ran."""
+    query = select(Job.started_at, Job.ended_at).where(Job.id.in_(jobs)).order_by(Job.started_at)
+    with service.installation.database.read() as session:
+        return [(start or 0, end or 0) for start, end in session.execute(query)]
+
+
+def add_waiting_kills(service: Service, credentials_id: int, amount: int) -> list[int]:
+    """Add jobs on a credential as if each had a slot of its own, so that none waits for one."""
+    with service.installation.database.write() as session:
+        row = session.get_one(Credentials, credentials_id)
+        jobs = []
+        for _ in range(amount):
+            numbers = next_numbers(session, "ticket", 2)
+            job = record_job(session, JobCommand.KILL, row, numbers=(numbers[0], numbers[1]))
+            job.slot = f"{job.id}:mysql:sandbox"
+            jobs.append(job.id)
+    return jobs
+
+
+def forget(service: Service, jobs: list[int]) -> None:
+    with service.installation.database.write() as session:
+        session.execute(delete(Job).where(Job.id.in_(jobs)))
+
+
+def test_a_thousand_jobs_of_a_project_do_not_keep_another_waiting(idle: Service) -> None:
+    """The broker delivers the late message last; its job runs among the first all the same."""
+    crowd, late = (idle.client(idle.token(project=new_project())) for _ in range(2))
+    many = add_waiting_kills(idle, int(crowd.create()["id"]), MANY)
+    messages = Messages(idle)
+    for job in many:
+        messages.send_job(job)
+    last = ask_for_kill(late)
+    worker = idle.start_worker()
+    try:
+        assert finished_job(late, last)["status"] == "success"
+    finally:
+        worker.stop()
+        messages.lose()
+    ((started, _),) = spans_of(idle, [last])
+    before = [start for start, _ in spans_of(idle, many) if 0 < start < started]
+    forget(idle, many)
+    # Four threads, each of which may take one up before the crowd is seen.
+    assert len(before) <= 8
+
+
+def test_no_more_jobs_of_a_project_run_at_once_than_its_limit(idle: Service) -> None:
+    project, limits = new_project(), {"components.jobsParallelism": 2}
+    clients = [idle.client(idle.token(project=project, limits=limits)) for _ in range(8)]
+    jobs = [ask_for_kill(client) for client in clients]
+    worker = idle.start_worker()
+    try:
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            records = list(pool.map(finished_job, clients, jobs))
+    finally:
+        worker.stop()
+    assert {record["status"] for record in records} == {"success"}
+    spans = spans_of(idle, jobs)
+    for start, _ in spans:
+        # Without sweeps, the end of one wakes the next.
+        assert len([1 for other, end in spans if other <= start < end]) <= 2

@@ -1,0 +1,81 @@
+"""A queue of jobs in a state database, for tests of who takes which."""
+
+from itertools import count
+
+from sqlalchemy import delete, update
+
+from provisioning import config
+from provisioning.installation import Installation
+from provisioning.jobs import Claimed, close_job, success
+from provisioning.models import Job
+from provisioning.states import JobCommand, JobStatus
+from provisioning.turns import claim_next
+from provisioning.vault import generate_key
+
+MYSQL, BOTH = ["mysql"], ["docker", "mysql"]
+_numbers = count(1)
+
+
+class Queue:
+    """The jobs of a state database, without anybody who works on them."""
+
+    def __init__(self, state_url: str) -> None:
+        settings = {
+            "STATE_URL": state_url,
+            "BROKER_URL": "redis://127.0.0.1:1/0",
+            "ENCRYPTION_KEYS": generate_key().reveal(),
+        }
+        self.installation = Installation(config.load(settings))
+
+    def clear(self) -> None:
+        with self.installation.database.write() as session:
+            session.execute(delete(Job))
+
+    def add(
+        self,
+        project: str,
+        amount: int = 1,
+        *,
+        backend: str = "mysql",
+        slot: str | None = None,
+        limit: int | None = None,
+    ) -> list[int]:
+        """Add waiting jobs, each of a slot of its own if none is named."""
+        numbers = [next(_numbers) for _ in range(amount)]
+        with self.installation.database.write() as session:
+            session.add_all(
+                Job(
+                    id=number,
+                    run_id=str(number),
+                    command=JobCommand.KILL,
+                    status=JobStatus.WAITING,
+                    backend=backend,
+                    params={},
+                    result={},
+                    slot=slot or f"{number}:{backend}:sandbox",
+                    project_id=project,
+                    project_name=project,
+                    token_id="1",
+                    token_description="",
+                    created_at=1,
+                    parallel_limit=limit,
+                )
+                for number in numbers
+            )
+        return numbers
+
+    def change(self, number: int, **values: object) -> None:
+        with self.installation.database.write() as session:
+            session.execute(update(Job).where(Job.id == number).values(**values))
+
+    def claim(self, number: int, backends: list[str] = MYSQL) -> Claimed | None:
+        """Act on a message that names the job."""
+        return claim_next(self.installation, number, backends)
+
+    def take(self, number: int, backends: list[str] = MYSQL) -> int | None:
+        claimed = self.claim(number, backends)
+        return claimed.job.id if claimed else None
+
+    def end(self, claimed: Claimed) -> None:
+        with self.installation.database.write() as session:
+            close_job(session, claimed.job, claimed.lease, **success())
