@@ -10,6 +10,7 @@ from api.requests import authenticate, installation, public_root, read_parameter
 from api.responses import answer
 from api.schemas import NoParameters
 from api.waiting import wait, wake_worker
+from provisioning.backlog import outlook
 from provisioning.jobs import COMPONENT, find_job, request_termination
 from provisioning.models import Job
 from provisioning.sandbox.creation import reveal_passwords
@@ -41,7 +42,15 @@ def show(id_: str) -> Response:
     job = find_job(installation().database, caller.principal.project_id, id_)
     if seconds:
         job = wait(job, seconds)
-    return answer(_records([job], caller.principal)[0])
+    return answer({**_records([job], caller.principal)[0], **_outlook(job)})
+
+
+def _outlook(job: Job) -> dict[str, Any]:
+    """Return where a waiting job stands; lists do without, since it costs a look at all others."""
+    if job.status is not JobStatus.WAITING:
+        return {}
+    found = outlook(installation().database, job)
+    return {"position": found.position, "expectedStart": format_time(found.expected_start)}
 
 
 @blueprint.post("/jobs/<id_>/kill")

@@ -100,6 +100,14 @@ def backend_rules(name: str) -> BackendRules:
         raise errors.BackendUnknown(name) from None
 
 
+def worked_with(name: str) -> frozenset[str]:
+    """Return the backends whose jobs the same workers take: what takes long has its own."""
+    rules = BACKENDS.get(name)
+    if rules is not None and rules.asynchronous:
+        return frozenset({name})
+    return frozenset(other.name for other in BACKENDS.values() if not other.asynchronous)
+
+
 def require_type(rules: BackendRules, type_: str) -> None:
     """Raise ``TypeInvalid`` unless ``type_`` is a type of the backend, case-sensitively."""
     if type_ not in rules.types:

@@ -62,6 +62,20 @@ def test_a_waiting_job_has_all_keys_and_no_times(idle: Service) -> None:
     assert body["error"] is None and body["errorNote"] is None and body["terminatedBy"] is None
 
 
+def test_a_waiting_job_tells_its_position(idle: Service) -> None:
+    first, second = idle.client(), idle.client()
+    before = accepted_job(first.post(f"{path_of(first.create())}/kill", headers=ASYNC))
+    after = accepted_job(second.post(f"{path_of(second.create())}/kill", headers=ASYNC))
+    records = [first.get(f"/queue/job/{job}").body for job in (before, after)]
+    positions = [record["position"] for record in records]
+    assert positions[1] == positions[0] + 1
+    # Nobody works, so nobody can tell when.
+    assert [record["expectedStart"] for record in records] == [None, None]
+    kill_job(first, before)
+    assert first.get(f"/queue/job/{after}").body["position"] == positions[0]
+    assert "position" not in first.get(f"/queue/job/{before}").body
+
+
 def test_the_wait_of_a_delete_and_a_kill_is_what_prefer_says(idle: Service) -> None:
     client = idle.client()
     path = path_of(client.create())
