@@ -26,6 +26,7 @@ STATUS: dict[str, int] = {
     "maintenance": 503,
     "token_service_unavailable": 503,
     "backend_unavailable": 503,
+    "queue_full": 503,
     "creation_in_progress": 503,
     "state_unavailable": 503,
     "too_many_streams": 503,

@@ -1,18 +1,37 @@
-"""The jobs that wait: where one of them stands."""
+"""The jobs that wait: how many may, and where one of them stands."""
 
 from dataclasses import dataclass
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
+from provisioning import errors
 from provisioning.catalog import worked_with
 from provisioning.database import Database, now_ms, read_clock
+from provisioning.installation import Installation
 from provisioning.models import Job
 from provisioning.states import JobStatus
 from provisioning.turns import STARTED_JOBS
 
 #: Jobs that ended last, of all backends, among which the usual duration is looked for.
 RECENT_JOBS = 200
+
+
+def require_room(installation: Installation, project_id: str) -> None:
+    """Raise ``QueueFull`` if a project, or all together, has as many waiting jobs as may be.
+
+    It is asked before anything is recorded, and a few that ask at once may all come in.
+    """
+    waiting = select(Job.id).where(Job.status == JobStatus.WAITING)
+    limits = {
+        "WAITING_JOBS_PER_PROJECT": waiting.where(Job.project_id == project_id),
+        "WAITING_JOBS": waiting,
+    }
+    with installation.database.read() as session:
+        for key, query in limits.items():
+            limit = installation.config[key]
+            if limit and session.scalars(query.offset(limit - 1).limit(1)).first() is not None:
+                raise errors.QueueFull
 
 
 @dataclass(frozen=True)

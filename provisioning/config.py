@@ -237,6 +237,18 @@ KEYS: tuple[Key, ...] = (
         "Jobs of one project that run at once, where its token tells no "
         "`components.jobsParallelism`; 0 is no limit.",
     ),
+    Key(
+        "WAITING_JOBS_PER_PROJECT",
+        _whole(0),
+        "2000",
+        "Waiting jobs of a project above which requests for more are 503; 0 is no limit.",
+    ),
+    Key(
+        "WAITING_JOBS",
+        _whole(0),
+        "20000",
+        "Waiting jobs in all above which requests for more are 503; 0 is no limit.",
+    ),
     Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried again."),
     Key(
         "SERVERS_FILE",

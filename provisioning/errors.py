@@ -196,6 +196,15 @@ class BackendUnavailable(ProvisioningError):
         super().__init__(f"Backend '{backend}' is not available, try again later.")
 
 
+class QueueFull(ProvisioningError):
+    """So many jobs wait that a further one is not recorded."""
+
+    reason = "queue_full"
+
+    def __init__(self) -> None:
+        super().__init__("Too many jobs are waiting, try again later.")
+
+
 class CreationInProgress(ProvisioningError):
     reason = "creation_in_progress"
 

@@ -11,6 +11,7 @@ from sqlalchemy import or_, select, update
 
 from provisioning import errors
 from provisioning.backends.base import EngineError, IssuedPassword, SandboxBackend
+from provisioning.backlog import require_room
 from provisioning.catalog import backend_rules
 from provisioning.database import now_ms, read_clock
 from provisioning.events import lifetime_of, record_extension
@@ -224,13 +225,14 @@ def request_drop(
 ) -> Job:
     """Hide the credential and record its delete job, in one transaction (contract 7, 8.5).
 
-    Raises ``CredentialsNotFound``. Where the caller waits for the removal, it raises
-    ``BackendUnavailable`` with nothing changed when the server cannot be reached.
+    Raises ``CredentialsNotFound`` and ``QueueFull``. Where the caller waits for the removal, it
+    raises ``BackendUnavailable`` with nothing changed when the server cannot be reached.
     """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     if not backend_rules(backend).asynchronous:
         # What has vanished may still have remains, so only reachability matters here.
         exists(installation, row)
+    require_room(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
         job = record_job(
@@ -257,10 +259,14 @@ def request_drop(
 def request_kill(
     installation: Installation, caller: Caller, backend: str, credentials_id: str
 ) -> Job:
-    """Record a job that ends the credential's sessions (contract 7.6)."""
+    """Record a job that ends the credential's sessions (contract 7.6).
+
+    Raises ``CredentialsNotFound`` and ``QueueFull``.
+    """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     if not exists(installation, row):
         raise errors.CredentialsNotFound
+    require_room(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
         job = record_job(

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from provisioning import errors
 from provisioning.backends.base import EngineRefused, EngineUnavailable, PortTaken, SandboxBackend
+from provisioning.backlog import require_room
 from provisioning.catalog import BackendRules
 from provisioning.claims import ClaimLost, Lease, Terminated
 from provisioning.creation import is_live, new_row, read_slot
@@ -79,14 +80,15 @@ def request_sandbox(
 ) -> Job:
     """Record the job that creates a sandbox (contract 8.1, 8.2).
 
-    Raises ``BackendUnavailable`` without a server, and ``TokenServiceUnavailable`` without
-    numbers; nothing is recorded then.
+    Raises ``BackendUnavailable`` without a server, ``QueueFull``, and
+    ``TokenServiceUnavailable`` without numbers; nothing is recorded then.
     """
     if rules.name not in installation.backends:
         raise errors.BackendUnavailable(rules.name)
     # The type of a transformation is in its row, which the worker reads.
     type_ = request.type if isinstance(request, SandboxRequest) else "transformation"
     order = Order(request, caller.token, dict(caller.principal.limits))
+    require_room(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
         job = record_creation(

@@ -4,16 +4,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from provisioning.database import next_numbers
 from provisioning.jobs import record_job
 from provisioning.models import Credentials, Job
 from provisioning.states import JobCommand
 from tests.contract.conftest import ServiceMaker, new_project
-from tests.contract.expectations import accepted_job, finished_job
+from tests.contract.expectations import (
+    accepted_job,
+    finished_job,
+    require_error,
+    require_not_found,
+)
 from tests.faults.messages import Messages
-from tests.support.client import Client
+from tests.support.client import Answer, Client
 from tests.support.service import Service
 
 ASYNC = {"Prefer": "respond-async"}
@@ -94,3 +99,52 @@ def test_no_more_jobs_of_a_project_run_at_once_than_its_limit(idle: Service) -> 
     for start, _ in spans:
         # Without sweeps, the end of one wakes the next.
         assert len([1 for other, end in spans if other <= start < end]) <= 2
+
+
+# Back-pressure --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def narrow(make_service: ServiceMaker) -> Iterator[Service]:
+    """A service without workers in which two jobs of a project may wait, and three in all."""
+    with make_service({"WAITING_JOBS_PER_PROJECT": "2", "WAITING_JOBS": "3"}) as service:
+        yield service
+
+
+def require_full(answer: Answer) -> None:
+    message = "Too many jobs are waiting, try again later."
+    require_error(answer, 503, "queue_full", message)
+
+
+def test_when_too_many_jobs_wait_nothing_is_recorded(narrow: Service) -> None:
+    project = new_project()
+    client, other, third = (
+        narrow.client(narrow.token(project=name)) for name in (project, project, new_project())
+    )
+    paths = [f"/provisioning/mysql/{one.create()['id']}" for one in (client, other, third)]
+    for _ in range(2):
+        first = accepted_job(client.post(f"{paths[0]}/kill", headers=ASYNC))
+    require_full(client.post(f"{paths[0]}/kill", headers=ASYNC))
+    require_full(other.delete(paths[1]))
+    # The credential was not hidden, and nothing of the project's was recorded.
+    assert other.get(paths[1]).status == 200
+    last = accepted_job(third.post(f"{paths[2]}/kill", headers=ASYNC))
+    assert number_of_jobs(narrow) == 3
+    require_full(third.post(f"{paths[2]}/kill", headers=ASYNC))
+    assert client.post(f"/queue/jobs/{first}/kill").status == 202
+    accepted_job(other.delete(paths[1], headers=ASYNC))
+    assert third.post(f"/queue/jobs/{last}/kill").status == 202
+
+
+def test_what_is_not_there_is_not_found_before_the_queue_is_full(narrow: Service) -> None:
+    """Contract 2.9: the object is looked up first."""
+    client = narrow.client(narrow.token(project=new_project()))
+    path = f"/provisioning/mysql/{client.create()['id']}"
+    while client.post(f"{path}/kill", headers=ASYNC).status == 202:
+        pass
+    require_not_found(client.delete("/provisioning/mysql/999999"))
+
+
+def number_of_jobs(service: Service) -> int:
+    with service.installation.database.read() as session:
+        return session.execute(select(func.count(Job.id))).scalar_one()
