@@ -13,7 +13,7 @@ from api.waiting import wait, wake_worker
 from provisioning.backlog import outlook
 from provisioning.jobs import COMPONENT, find_job, request_termination
 from provisioning.models import Job
-from provisioning.sandbox.creation import reveal_passwords
+from provisioning.sandbox.orders import reveal_passwords
 from provisioning.search.jobs import list_jobs
 from provisioning.states import UNFINISHED_JOBS, JobCommand, JobStatus
 from provisioning.tokens import Principal

@@ -11,7 +11,7 @@ from api.schemas import CreateFromTransformation, CreateSandbox, NoParameters
 from api.waiting import wake_worker
 from provisioning import creation, errors, service
 from provisioning.catalog import BackendRules, backend_rules, require_type
-from provisioning.sandbox.creation import request_sandbox
+from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import read_request
 from provisioning.tokens import Caller
 

@@ -1,10 +1,7 @@
-"""Creates sandboxes: the jobs behind POST /provisioning/async/docker (contract 8)."""
+"""Creates sandboxes: the work of the jobs behind POST /provisioning/async/docker (contract 8)."""
 
-import json
 import random
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, cast
@@ -13,10 +10,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from provisioning import errors
 from provisioning.backends.base import EngineRefused, EngineUnavailable, PortTaken, SandboxBackend
-from provisioning.backlog import require_room
-from provisioning.catalog import BackendRules
 from provisioning.claims import ClaimLost, Lease, Terminated
 from provisioning.creation import is_live, new_row, read_slot
 from provisioning.database import now_ms, read_clock
@@ -30,15 +24,12 @@ from provisioning.jobs import (
     internal_error,
     is_terminating,
     is_too_old,
-    parallel_limit_of,
-    record_creation,
     record_delay,
     slot_of,
     success,
-    take_numbers,
     user_error,
 )
-from provisioning.models import Credentials, Job
+from provisioning.models import Credentials
 from provisioning.reconcile import (
     again,
     close_dropped,
@@ -49,16 +40,11 @@ from provisioning.reconcile import (
 )
 from provisioning.sandbox.base import Content, ContentRefused
 from provisioning.sandbox.content import SandboxContent
-from provisioning.sandbox.request import (
-    SandboxRequest,
-    TransformationRequest,
-    job_params,
-    read_request,
-)
+from provisioning.sandbox.orders import Order
 from provisioning.sandbox.transformation import make_plan
 from provisioning.states import CredentialsState, JobStatus
 from provisioning.storage.open import open_storage
-from provisioning.tokens import Caller, Principal
+from provisioning.tokens import Principal
 from provisioning.validity import format_time
 from provisioning.vault import Secret
 
@@ -70,79 +56,6 @@ MEANWHILE = 300
 PORT_TRIES = 5
 #: Entries of progress that a job keeps, the newest.
 PROGRESS_KEPT = 200
-
-
-def request_sandbox(
-    installation: Installation,
-    caller: Caller,
-    rules: BackendRules,
-    request: SandboxRequest | TransformationRequest,
-) -> Job:
-    """Record the job that creates a sandbox (contract 8.1, 8.2).
-
-    Raises ``BackendUnavailable`` without a server, ``QueueFull``, and
-    ``TokenServiceUnavailable`` without numbers; nothing is recorded then.
-    """
-    if rules.name not in installation.backends:
-        raise errors.BackendUnavailable(rules.name)
-    # The type of a transformation is in its row, which the worker reads.
-    type_ = request.type if isinstance(request, SandboxRequest) else "transformation"
-    order = Order(request, caller.token, dict(caller.principal.limits))
-    require_room(installation, caller.principal.project_id)
-    numbers = take_numbers(installation, caller)
-    with installation.database.write() as session:
-        job = record_creation(
-            session,
-            caller,
-            numbers,
-            backend=rules.name,
-            slot=slot_of(caller.principal.token_id, rules.name, type_),
-            params=job_params(request),
-            request=installation.vault.encrypt(order.sealed()),
-            parallel_limit=parallel_limit_of(installation.config, caller.principal),
-        )
-    failpoint("creation.accepted")
-    log.info("sandbox_requested", job=job.id, backend=rules.name, type=type_)
-    return job
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a creation needs beyond its job's row, kept encrypted until the job is finished."""
-
-    request: SandboxRequest | TransformationRequest
-    token: Secret
-    #: The project's limits when it asked.
-    limits: dict[str, int]
-
-    def sealed(self) -> Secret:
-        """Return all of it as JSON."""
-        values = {
-            "request": self.request.to_json(),
-            "token": self.token.reveal(),
-            "limits": self.limits,
-        }
-        return Secret(json.dumps(values))
-
-    @classmethod
-    def opened(cls, sealed: Secret) -> "Order":
-        """Return what `sealed` was made from."""
-        values = json.loads(sealed.reveal())
-        return cls(read_request(values["request"]), Secret(values["token"]), values["limits"])
-
-
-def reveal_passwords(installation: Installation, jobs: Iterable[Job]) -> dict[int, Secret]:
-    """Return by job the password of what it created, unless that is dropped."""
-    created = {job.id: job.credentials_id for job in jobs}
-    if not created:
-        return {}
-    query = select(Credentials.id, Credentials.secret).where(
-        Credentials.id.in_(set(created.values()))
-    )
-    with installation.database.read() as session:
-        sealed = {row.id: row.secret for row in session.execute(query) if row.secret}
-    opened = {id_: installation.vault.decrypt(secret) for id_, secret in sealed.items()}
-    return {job_id: opened[id_] for job_id, id_ in created.items() if id_ in opened}
 
 
 class _Later(Exception):

@@ -24,7 +24,7 @@ from provisioning.installation import Installation
 from provisioning.jobs import request_termination
 from provisioning.models import Event, Job
 from provisioning.running import run_job
-from provisioning.sandbox.creation import request_sandbox
+from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import SandboxRequest
 from provisioning.tokens import Caller, Principal
 from provisioning.vault import Secret, generate_key
