@@ -125,9 +125,19 @@ def record(job: Job, password: Secret | None) -> dict[str, Any]:
         "usage": [],
         "isFinished": finished,
         **_progress(job),
+        **_tries(job),
         "_index": None,
         "_type": "jobs",
         "url": job_url(job),
+    }
+
+
+def _tries(job: Job) -> dict[str, Any]:
+    """Return how often a job was tried, if more than once, and when it is tried again."""
+    paused = job.status in UNFINISHED_JOBS and job.claim_until is None and job.not_before
+    return {
+        **({"attempts": job.attempts} if job.attempts > 1 else {}),
+        **({"notBefore": format_time(job.not_before)} if paused else {}),
     }
 
 

@@ -36,6 +36,10 @@ class Terminated(Exception):
     """Somebody killed the job: stop, and remove what it made."""
 
 
+class WorkersLost(Exception):
+    """The job was tried as often as it may be, and its last worker died of it."""
+
+
 def owner_name() -> str:
     """Return how this process signs its claims."""
     return f"{socket.gethostname()[:100]}:{os.getpid()}"

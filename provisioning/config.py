@@ -249,7 +249,8 @@ KEYS: tuple[Key, ...] = (
         "20000",
         "Waiting jobs in all above which requests for more are 503; 0 is no limit.",
     ),
-    Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried again."),
+    Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried, from its start."),
+    Key("JOB_ATTEMPTS", _whole(1), "20", "How often a job is tried, if its workers die of it."),
     Key(
         "SERVERS_FILE",
         _text,

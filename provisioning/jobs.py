@@ -378,10 +378,15 @@ def record_delay(session: Session, job: Job, problem: Exception, failure: str) -
     record_job_event(session, Action.JOB_DELAYED, job, detail=detail, failure=failure)
 
 
-def is_too_old(session: Session, job: Job, seconds: int) -> bool:
-    """Return whether the job has been tried for ``seconds``."""
-    query = select(now_ms() - job.created_at > seconds * 1000)
-    return bool(session.execute(query).scalar_one())
+def is_spent(session: Session, job: Job, config: Config) -> bool:
+    """Return whether the job has been tried for as long, or as often, as it may be.
+
+    The time that it waited for its turn does not count.
+    """
+    if job.attempts >= config["JOB_ATTEMPTS"]:
+        return True
+    began, seconds = job.started_at or job.created_at, config["JOB_RETRY_SECONDS"]
+    return bool(session.execute(select(now_ms() - began > seconds * 1000)).scalar_one())
 
 
 def success(**result: Any) -> dict[str, Any]:

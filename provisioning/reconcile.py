@@ -22,7 +22,7 @@ from provisioning.backends.base import (
     NameInUse,
     Spec,
 )
-from provisioning.claims import ClaimLost, Lease, take
+from provisioning.claims import ClaimLost, Lease, WorkersLost, take
 from provisioning.database import now_ms
 from provisioning.events import Action, record_credentials_event
 from provisioning.failpoints import failpoint
@@ -219,7 +219,7 @@ def describe(problem: Exception) -> str:
 
     Anything else is named by its type only, since its text might quote a statement.
     """
-    if isinstance(problem, EngineError):
+    if isinstance(problem, EngineError | WorkersLost):
         return str(problem.args[0])
     return type(problem).__name__
 

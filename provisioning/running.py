@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 import structlog
 
-from provisioning.claims import ClaimLost, Lease
+from provisioning.claims import ClaimLost, Lease, WorkersLost
 from provisioning.events import Action, record_job_event
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
@@ -17,7 +17,7 @@ from provisioning.jobs import (
     Claimed,
     close_job,
     internal_error,
-    is_too_old,
+    is_spent,
     record_delay,
     success,
 )
@@ -48,7 +48,9 @@ def run_job(installation: Installation, job_id: int, backends: Collection[str]) 
     job = claimed.job
     failpoint(f"{job.command}.claimed")
     try:
-        if job.command is JobCommand.CREATE:
+        if job.attempts > installation.config["JOB_ATTEMPTS"]:
+            _give_up(installation, claimed)
+        elif job.command is JobCommand.CREATE:
             Creation(installation, claimed).run()
         elif job.status is JobStatus.TERMINATING:
             _end_killed(installation, claimed)
@@ -59,6 +61,18 @@ def run_job(installation: Installation, job_id: int, backends: Collection[str]) 
     except ClaimLost:
         log.warning("claim_lost", job=job.id)
     return job
+
+
+def _give_up(installation: Installation, claimed: Claimed) -> None:
+    """End a job that no worker survives, before it takes another one along."""
+    job = claimed.job
+    problem = WorkersLost(f"its worker died at attempt {job.attempts - 1}")
+    if job.command is JobCommand.CREATE:
+        Creation(installation, claimed).abandon(problem)
+    elif job.status is JobStatus.TERMINATING:
+        _end_killed(installation, claimed)
+    else:
+        _retry_or_give_up(installation, job, problem, claimed.lease, claimed.row_lease)
 
 
 def _run_delete(
@@ -114,8 +128,8 @@ def _retry_or_give_up(
     """Put the job back for later, or end it and make its credential visible again."""
     failure = describe(problem)
     with installation.database.write() as session:
-        too_old = is_too_old(session, job, installation.config["JOB_RETRY_SECONDS"])
-        if too_old:
+        spent = is_spent(session, job, installation.config)
+        if spent:
             outcome = internal_error(problem, failure)
             close_job(session, job, job_lease, status=JobStatus.ERROR, **outcome)
             if lease is not None:
@@ -126,7 +140,7 @@ def _retry_or_give_up(
             record_delay(session, job, problem, failure)
             if lease is not None:
                 lease.close(session, failure=failure)
-    if too_old:
+    if spent:
         exception_id = outcome["result"]["exceptionId"]
         log.error("job_failed", job=job.id, failure=failure, exception_id=exception_id)
     else:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from provisioning.backends.base import EngineRefused, EngineUnavailable, PortTaken, SandboxBackend
-from provisioning.claims import ClaimLost, Lease, Terminated
+from provisioning.claims import ClaimLost, Lease, Terminated, WorkersLost
 from provisioning.creation import is_live, new_row, read_slot
 from provisioning.database import now_ms, read_clock
 from provisioning.events import Action, record_job_event
@@ -22,8 +22,8 @@ from provisioning.jobs import (
     Claimed,
     close_job,
     internal_error,
+    is_spent,
     is_terminating,
-    is_too_old,
     record_delay,
     slot_of,
     success,
@@ -82,6 +82,19 @@ class Creation:
             self._clean_up()
         else:
             self._try()
+
+    def abandon(self, problem: WorkersLost) -> None:
+        """End a creation that no worker survives; what it made is removed as often again.
+
+        After that the removal is left to the sweep.
+        """
+        cleaning = self._row is not None and self._row.state is CredentialsState.DROPPING
+        if self._job.status is not JobStatus.TERMINATING and not cleaning:
+            self._give_up(internal_error(problem, describe(problem)))
+        elif self._job.attempts <= 2 * self._installation.config["JOB_ATTEMPTS"]:
+            self.run()
+        else:
+            self._leave_to_sweep(describe(problem))
 
     def _try(self) -> None:
         try:
@@ -277,20 +290,17 @@ class Creation:
     def _retry_or_give_up(self, problem: Exception) -> None:
         failure = describe(problem)
         with self._installation.database.write() as session:
-            too_old = self._is_too_old(session)
-            if not too_old:
+            spent = is_spent(session, self._job, self._installation.config)
+            if not spent:
                 # The attempt was counted when the job was claimed.
                 self._lease.close(session, **again(self._job.attempts - 1, failure))
                 record_delay(session, self._job, problem, failure)
                 if self._row_lease is not None:
                     self._row_lease.close(session, failure=failure)
-        if too_old:
+        if spent:
             self._give_up(internal_error(problem, failure))
         else:
             log.warning("job_delayed", job=self._job.id, failure=failure)
-
-    def _is_too_old(self, session: Any) -> bool:
-        return is_too_old(session, self._job, self._installation.config["JOB_RETRY_SECONDS"])
 
     def _give_up(self, outcome: dict[str, Any]) -> None:
         """Decide how the job ends, remove what was made, then end it (contract 8.4.4)."""
@@ -327,12 +337,25 @@ class Creation:
             close_dropped(session, row, lease)
             close_job(session, self._job, self._lease, status=JobStatus.ERROR)
 
+    def _leave_to_sweep(self, failure: str) -> None:
+        log.error("drop_left_to_sweep", job=self._job.id, failure=failure)
+        with self._installation.database.write() as session:
+            if self._row is not None and self._row_lease is not None:
+                self._row_lease.close(
+                    session,
+                    state=CredentialsState.DROPPING,
+                    slot=None,
+                    job_id=None,
+                    **again(self._row.attempts, failure),
+                )
+            close_job(session, self._job, self._lease, status=JobStatus.ERROR)
+
     def _clean_up_later(self, row: Credentials, lease: Lease, problem: Exception) -> None:
         """Try again, and after the time of a job leave the rest to the sweep."""
         failure = describe(problem)
         log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
         with self._installation.database.write() as session:
-            if self._is_too_old(session):
+            if is_spent(session, self._job, self._installation.config):
                 lease.close(session, job_id=None, **again(row.attempts, failure))
                 close_job(session, self._job, self._lease, status=JobStatus.ERROR)
             else:

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     SQLColumnExpression,
     String,
+    and_,
     case,
     cast,
     func,
@@ -111,6 +112,7 @@ def _conditions(project_id: str, url_start: str, search: JobSearch) -> list[Cond
 def _job_fields(project_id: str, url_start: str) -> dict[str, Field]:
     finished = Job.status.not_in(UNFINISHED_JOBS)
     waited = _seconds_between(Job.created_at, Job.started_at)
+    paused = and_(~finished, Job.claim_until.is_(None), Job.not_before != 0)
     return {
         "id": NumberField(Job.id),
         "runId": TextField(Job.run_id),
@@ -135,6 +137,8 @@ def _job_fields(project_id: str, url_start: str) -> dict[str, Field]:
         "error": TextField(case((finished, Job.error))),
         "errorNote": TextField(Job.error_note),
         "isFinished": ChoiceField({"true": finished, "false": Job.status.in_(UNFINISHED_JOBS)}),
+        "attempts": NumberField(case((Job.attempts > 1, Job.attempts))),
+        "notBefore": MomentField(case((paused, Job.not_before))),
         "_type": _constant("jobs"),
         "url": TextField(literal(url_start).concat(cast(Job.id, String))),
     }

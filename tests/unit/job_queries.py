@@ -73,8 +73,9 @@ def random_job(random: Random, id_: int) -> dict[str, Any]:
         "error": random.choice([None, "user", "application"]),
         "error_note": random.choice([None, "backend_unavailable", ""]),
         "claim_token": 0,
-        "attempts": 0,
-        "not_before": 0,
+        "claim_until": random.choice([None, created]),
+        "attempts": random.randint(0, 3),
+        "not_before": random.choice([0, created + 1500]),
     }
 
 
@@ -169,7 +170,7 @@ def random_test(random: Random, field: str, samples: list[Values]) -> Test:
     job = random.choice([sample for sample in samples if field in sample] or [{field: "x"}])
     value = job[field]
     kind = random.random()
-    if field.endswith("Time"):
+    if field.endswith("Time") or field == "notBefore":
         return random_moments(random, value)
     if type(value) is int and kind < 0.6:
         return random_numbers(random, value + random.choice([-1, 0, 0, 1]))
