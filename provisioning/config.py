@@ -252,6 +252,12 @@ KEYS: tuple[Key, ...] = (
     Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried, from its start."),
     Key("JOB_ATTEMPTS", _whole(1), "20", "How often a job is tried, if its workers die of it."),
     Key(
+        "JOB_RETENTION",
+        _lifetime,
+        "90d",
+        "How long finished jobs, dropped credentials and events are kept; `none` is for ever.",
+    ),
+    Key(
         "SERVERS_FILE",
         _text,
         "",

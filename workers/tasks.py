@@ -9,7 +9,7 @@ from functools import cache
 import structlog
 from celery import Task
 
-from provisioning import config, expiry, reconcile, running
+from provisioning import config, expiry, reconcile, retention, running
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
 from provisioning.turns import next_after
@@ -50,9 +50,10 @@ def resume_credentials(credentials_id: int) -> None:
 
 @app.task(name="sweep")
 def sweep() -> None:
-    """Retire what has expired and send a message for everything that is due."""
+    """Retire what has expired, send a message for what is due, and forget what is old."""
     try:
         due = expiry.sweep(installation())
+        retention.forget_old(installation())
     except StateUnavailable:
         log.warning("state_unavailable", task="sweep")
         return

@@ -35,7 +35,14 @@ def service(
     elif request.param == "mariadb":
         state_url = mysql_state_url(mariadb, "provisioning_state")
     directory = tmp_path_factory.mktemp(f"service-{request.param}")
-    service = Service(directory, mariadb=mariadb, valkey=valkey, state_url=state_url)
+    service = Service(
+        directory,
+        mariadb=mariadb,
+        valkey=valkey,
+        state_url=state_url,
+        # Tests record jobs as if of years ago.
+        environment={"JOB_RETENTION": "none"},
+    )
     with running(service, fronts=2):
         yield service
 
