@@ -6,23 +6,17 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
-from provisioning.database import Database
+from provisioning.cli_jobs import jobs, open_database, print_table, workers
 from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
 from provisioning.installation import Installation
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
 from provisioning.validity import format_time
 from provisioning.vault import Vault, generate_key
-
-
-def _database() -> Database:
-    config = configuration.load()
-    return Database(config["STATE_URL"], config["STATE_CONNECTIONS"])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,7 +72,7 @@ def check() -> None:
             well = well and health.alive
             state = "works" if health.alive else "does not work"
             table.add_row(name, health.server, state, health.message)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    print_table(table)
     sys.exit(0 if well else 1)
 
 
@@ -89,7 +83,7 @@ def certificate() -> None:
     from provisioning.authority import read_authority
 
     vault = Vault(configuration.load()["ENCRYPTION_KEYS"])
-    click.echo(read_authority(_database(), vault).certificate_pem.decode(), nl=False)
+    click.echo(read_authority(open_database(), vault).certificate_pem.decode(), nl=False)
 
 
 @cli.group()
@@ -100,7 +94,7 @@ def db() -> None:
 @db.command()
 def upgrade() -> None:
     """Bring the schema to this version, and make the installation's code at first start."""
-    prepare_state(_database())
+    prepare_state(open_database())
 
 
 @cli.command("events")
@@ -112,7 +106,7 @@ def show_events(job: int | None, credentials: int | None, project: str | None, l
     """Print the newest events as lines of JSON, with the failures that callers do not see."""
     wanted = {"job_id": job, "credentials_id": credentials, "project_id": project}
     columns = {name: value for name, value in wanted.items() if value is not None}
-    for row in newest_events(_database(), last, **columns):
+    for row in newest_events(open_database(), last, **columns):
         event = {column.name: getattr(row, column.name) for column in row.__table__.columns}
         click.echo(json.dumps({**event, "time": format_time(row.time)}, ensure_ascii=False))
 
@@ -165,7 +159,7 @@ def create_token(
     limits: tuple[tuple[str, int], ...],
 ) -> None:
     """Make a token and print it. It is shown this once: only its hash is stored."""
-    token_id, token = LocalTokens(_database()).create(
+    token_id, token = LocalTokens(open_database()).create(
         project_id=project,
         project_name=project_name or project,
         person_id=person,
@@ -181,7 +175,7 @@ def create_token(
 def list_tokens() -> None:
     """List the tokens; their texts are not kept."""
     table = Table("id", "project", "person", "description", "features", "state")
-    for row in LocalTokens(_database()).list():
+    for row in LocalTokens(open_database()).list():
         table.add_row(
             str(row.id),
             row.project_id,
@@ -190,16 +184,20 @@ def list_tokens() -> None:
             ", ".join(row.features),
             "revoked" if row.revoked_at else "good",
         )
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    print_table(table)
 
 
 @tokens.command("revoke")
 @click.argument("token_id", type=int)
 def revoke_token(token_id: int) -> None:
     """Refuse the token from now on. What it made stays until dropped or expired."""
-    if not LocalTokens(_database()).revoke(token_id):
+    if not LocalTokens(open_database()).revoke(token_id):
         raise click.ClickException(f"no good token has id {token_id}")
     click.echo(f"token {token_id} is revoked")
+
+
+cli.add_command(jobs)
+cli.add_command(workers)
 
 
 def main() -> None:

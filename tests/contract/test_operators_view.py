@@ -1,0 +1,125 @@
+"""The operators' commands about jobs and workers, on a running service."""
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+from click.testing import CliRunner, Result
+
+from devstack.processes import wait_until
+from provisioning.cli import cli
+from provisioning.database import now_ms
+from provisioning.errors import JobFinished, JobNotFound
+from provisioning.models import Credentials, Job
+from provisioning.states import CredentialsState
+from tests.contract.conftest import ServiceMaker, new_project
+from tests.contract.expectations import accepted_job
+from tests.support.client import Client
+from tests.support.service import Service
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture(scope="module")
+def idle(make_service: ServiceMaker) -> Iterator[Service]:
+    with make_service({}) as service:
+        yield service
+
+
+def run(service: Service, *arguments: str, code: int = 0) -> str:
+    result: Result = CliRunner().invoke(
+        cli, arguments, env={**service.environment, "COLUMNS": "200"}
+    )
+    if isinstance(result.exception, Exception):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def ids_in(table: str) -> list[int]:
+    return [int(id_) for id_ in re.findall(r"^│ (\d+) ", table, re.MULTILINE)]
+
+
+def ask_for_kill(client: Client) -> int:
+    path = f"/provisioning/mysql/{client.create()['id']}/kill"
+    return accepted_job(client.post(path, headers=ASYNC))
+
+
+def change(service: Service, model: type[Job] | type[Credentials], id_: int, **to: object) -> None:
+    with service.installation.database.write() as session:
+        row = session.get_one(model, id_)
+        for name, value in to.items():
+            setattr(row, name, value)
+
+
+def test_jobs_are_listed_shown_and_killed(idle: Service) -> None:
+    project = new_project()
+    client = idle.client(idle.token(project=project))
+    first, second = ask_for_kill(client), ask_for_kill(client)
+    change(idle, Job, first, failure="db1: connection refused", request="sealed")
+    listed = run(idle, "jobs", "list", "--project", project, "--status", "waiting")
+    assert "db1: connection refused" in listed
+    assert ids_in(listed) == [second, first]
+    assert ids_in(run(idle, "jobs", "list", "--project", project, "--limit", "1")) == [second]
+    assert ids_in(run(idle, "jobs", "list", "--backend", "docker")) == []
+    shown = run(idle, "jobs", "show", str(first))
+    assert "failure: db1: connection refused" in shown and "status: waiting" in shown
+    assert "sealed" not in shown
+    assert "cancelled" in run(idle, "jobs", "kill", str(first))
+    assert client.get(f"/queue/job/{first}").body["terminatedBy"]["id"] == "operator"
+
+
+def test_a_pause_is_ended(idle: Service) -> None:
+    client = idle.client()
+    job = ask_for_kill(client)
+    assert "does not pause" in run(idle, "jobs", "retry", str(job), code=1)
+    change(idle, Job, job, not_before=now_ms() + 3_600_000)
+    assert "notBefore" in client.get(f"/queue/job/{job}").body
+    assert "tried again" in run(idle, "jobs", "retry", str(job))
+    assert "notBefore" not in client.get(f"/queue/job/{job}").body
+    run(idle, "jobs", "kill", str(job))
+    assert "finished" in run(idle, "jobs", "retry", str(job), code=1)
+
+
+def test_a_removal_that_was_left_behind_is_tried_again(idle: Service) -> None:
+    client = idle.client()
+    created = client.create()
+    path = f"/provisioning/mysql/{created['id']}"
+    job = accepted_job(client.post(f"{path}/kill", headers=ASYNC))
+    run(idle, "jobs", "kill", str(job))
+    left = {"state": CredentialsState.DROPPING, "slot": None, "not_before": now_ms() + 3_600_000}
+    change(idle, Credentials, int(created["id"]), **left)
+    assert "tried again" in run(idle, "jobs", "retry", str(job))
+    with idle.installation.database.read() as session:
+        assert session.get_one(Credentials, int(created["id"])).not_before == 0
+
+
+def test_workers_are_found_by_their_claims_and_by_celery(idle: Service) -> None:
+    """The Procfile's workers answer Celery's own tools, without gossip and mingling too."""
+    assert "answering over the broker: nobody" in run(idle, "workers")
+    job = ask_for_kill(idle.client())
+    change(idle, Job, job, status="processing", claim_owner="far:4211", claim_until=now_ms() + 2000)
+    shown = run(idle, "workers")
+    assert "far:4211" in shown and str(job) in shown
+    processes = {"worker": [idle.start_worker() for _ in range(2)], "docker": [idle.start_docker()]}
+    names = [f"{kind}-{process.pid}@" for kind in processes for process in processes[kind]]
+    try:
+        wait_until(
+            lambda: all(name in run(idle, "workers") for name in names),
+            timeout=30,
+            what="an answer of every worker",
+        )
+    finally:
+        for process in chain.from_iterable(processes.values()):
+            process.stop()
+
+
+def test_what_cannot_be_done_is_said(idle: Service) -> None:
+    for command in ("show", "kill", "retry"):
+        with pytest.raises(JobNotFound, match="Job id '999999' not found."):
+            run(idle, "jobs", command, "999999")
+    job = ask_for_kill(idle.client())
+    run(idle, "jobs", "kill", str(job))
+    with pytest.raises(JobFinished, match="already finished"):
+        run(idle, "jobs", "kill", str(job))
