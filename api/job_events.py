@@ -29,6 +29,8 @@ MESSAGES = {
     Action.JOB_SUCCEEDED: "The job is done",
     Action.JOB_CANCELLED: "The job was cancelled before it started",
     Action.JOB_TERMINATED: "The job has been terminated",
+    Action.CALLBACK_TAKEN: "The callback was taken",
+    Action.CALLBACK_GIVEN_UP: "The callback was not taken and is not tried again",
 }
 DELAYS = {
     SERVER_DOWN: "A server is not available; the job is tried again",

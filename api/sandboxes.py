@@ -5,25 +5,35 @@ from typing import Any
 from flask import Blueprint, Response
 
 from api.queue import accepted, job_url
-from api.requests import authenticate, installation, read_parameters
+from api.requests import authenticate, installation, public_root, read_parameters
 from api.responses import answer
-from api.schemas import CreateFromTransformation, CreateSandbox, NoParameters
+from api.schemas import (
+    CreateFromTransformation,
+    CreateFromTransformationWithCallback,
+    CreateSandbox,
+    CreateSandboxWithCallback,
+    NoParameters,
+)
 from api.waiting import wake_worker
 from provisioning import creation, errors, service
+from provisioning.callbacks import PARAMETER, CallbackOrder, read_callback_url
 from provisioning.catalog import BackendRules, backend_rules, require_type
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import read_request
 from provisioning.tokens import Caller
 
 blueprint = Blueprint("sandboxes", __name__, url_prefix="/provisioning/async")
-CREATE, TRANSFORM, NO_PARAMETERS = CreateSandbox(), CreateFromTransformation(), NoParameters()
+NO_PARAMETERS = NoParameters()
+#: Without and with callbacks.
+CREATE = {False: CreateSandbox(), True: CreateSandboxWithCallback()}
+TRANSFORM = {False: CreateFromTransformation(), True: CreateFromTransformationWithCallback()}
 
 
 @blueprint.post("/<backend>")
 def create(backend: str) -> Response:
     caller = authenticate()
     rules = _async_rules(backend)
-    parameters = read_parameters(CREATE)
+    parameters = read_parameters(CREATE[_has_callbacks()])
     require_type(rules, parameters["type"])
     return _accept(caller, rules, parameters)
 
@@ -32,14 +42,28 @@ def create(backend: str) -> Response:
 def create_from_transformation(backend: str) -> Response:
     caller = authenticate()
     rules = _async_rules(backend)
-    return _accept(caller, rules, read_parameters(TRANSFORM))
+    return _accept(caller, rules, read_parameters(TRANSFORM[_has_callbacks()]))
+
+
+def _has_callbacks() -> bool:
+    return bool(installation().config["CALLBACK_HOSTS"])
 
 
 def _accept(caller: Caller, rules: BackendRules, parameters: dict[str, Any]) -> Response:
+    callback = _read_callback(parameters)
     creation.require_enabled(installation().config, rules, caller.principal)
-    job = request_sandbox(installation(), caller, rules, read_request(parameters))
+    job = request_sandbox(installation(), caller, rules, read_request(parameters), callback)
     wake_worker(job)
     return accepted(job)
+
+
+def _read_callback(parameters: dict[str, Any]) -> CallbackOrder | None:
+    """Take the callback out of the parameters: a job's record does not show it."""
+    url = parameters.pop(PARAMETER, None)
+    if url is None:
+        return None
+    url = read_callback_url(installation().config, url)
+    return CallbackOrder(url, f"{public_root()}/queue/job/")
 
 
 @blueprint.delete("/<backend>/<id_>")

@@ -5,13 +5,23 @@ from typing import Any
 from marshmallow import ValidationError, fields
 
 from provisioning.key_pairs import read_public_key
-from provisioning.parameters import Object, Parameters, Text, load, read_name, read_script
+from provisioning.parameters import (
+    Object,
+    Parameters,
+    Text,
+    load,
+    read_name,
+    read_script,
+    read_text,
+)
 from provisioning.sandbox.schemas import Input, InputOrNothing
 
 __all__ = [
     "CreateCredentials",
     "CreateFromTransformation",
+    "CreateFromTransformationWithCallback",
     "CreateSandbox",
+    "CreateSandboxWithCallback",
     "CreateSnowflake",
     "NoParameters",
     "load",
@@ -56,6 +66,16 @@ class CreateSandbox(Parameters):
     input = InputOrNothing(Input)
 
 
+class WithCallback(Parameters):
+    """What a create may say besides, where callbacks are configured."""
+
+    callbackUrl = Text(read_text)  # noqa: N815 - as the body writes it
+
+
+class CreateSandboxWithCallback(CreateSandbox, WithCallback):
+    """POST /provisioning/async/docker, its end told."""
+
+
 class Transformation(Parameters):
     """A row of a version of a transformation's configuration."""
 
@@ -68,3 +88,7 @@ class CreateFromTransformation(Parameters):
     """POST /provisioning/async/docker/transformation (contract 8.2)."""
 
     transformation = Object(Transformation, required=True)
+
+
+class CreateFromTransformationWithCallback(CreateFromTransformation, WithCallback):
+    """POST /provisioning/async/docker/transformation, its end told."""

@@ -36,6 +36,8 @@ def show_config(reference: bool) -> None:
     for key in configuration.KEYS:
         value = config[key.name]
         shown = "********" if key.secret and _is_set(value) else value
+        if isinstance(shown, tuple):
+            shown = ",".join(shown)
         click.echo(f"{key.name}={'' if shown is None or not _is_set(shown) else shown}")
     for backend, servers in config.servers.items():
         for server in servers:

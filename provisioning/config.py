@@ -13,6 +13,7 @@ from typing import Any
 
 from provisioning.catalog import BACKENDS, BackendRules
 from provisioning.errors import ConfigurationError
+from provisioning.origins import read_origins
 from provisioning.servers import KINDS, SQLServer, read_servers, url_key
 from provisioning.vault import Secret
 
@@ -265,6 +266,22 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("ENGINE_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for one statement or call."),
     Key("ENGINE_CONNECTIONS", _whole(1), "4", "Admin connections per server and process."),
+    Key(
+        "CALLBACK_HOSTS",
+        read_origins,
+        "",
+        "Hosts that may be told of a job's end, separated by commas: `hooks.example.com` (HTTPS), "
+        "`hooks.example.com:8443`, `http://localhost:1234`; empty: none.",
+    ),
+    Key(
+        "CALLBACK_SECRET",
+        _secret,
+        "",
+        "Signs what these hosts are told; required with CALLBACK_HOSTS.",
+        secret=True,
+    ),
+    Key("CALLBACK_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for the answer of such a host."),
+    Key("CALLBACK_RETRY_SECONDS", _seconds, "6h", "How long it is tried to tell of a job's end."),
     Key("LOG_FORMAT", _choice("console", "json"), "console", "Form of the log lines."),
     Key("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "Least level to log."),
     *(key for backend in KINDS for key in _backend_keys(backend)),
@@ -323,6 +340,8 @@ class Config:
 def load(environment: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration; raise ``ConfigurationError`` naming the key that is wrong."""
     values = {key.name: _value(key, environment) for key in KEYS}
+    if values["CALLBACK_HOSTS"] and not values["CALLBACK_SECRET"].reveal():
+        raise ConfigurationError("CALLBACK_SECRET is not set: CALLBACK_HOSTS need it")
     urls = {backend: values[url_key(backend)] for backend in KINDS}
     return Config(values=values, servers=read_servers(urls, values["SERVERS_FILE"]))
 

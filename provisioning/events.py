@@ -45,6 +45,8 @@ class Action(StrEnum):
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
     JOB_TERMINATED = "job.terminated"
+    CALLBACK_TAKEN = "callback.taken"
+    CALLBACK_GIVEN_UP = "callback.given_up"
 
 
 #: The last event of a job, by its status.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
+from provisioning.callbacks import due_callbacks
 from provisioning.database import now_ms
 from provisioning.events import Action, record_credentials_event
 from provisioning.installation import Installation
@@ -21,10 +22,12 @@ SWEEP_BATCH = 200
 
 @dataclass(frozen=True)
 class Due:
-    """Jobs and job-less credentials that somebody should work on now: id and backend."""
+    """What somebody should work on now: id and backend of jobs, credentials without a job,
+    and finished jobs whose end was not told."""
 
     jobs: Sequence[tuple[int, str]]
     credentials: Sequence[tuple[int, str]]
+    callbacks: Sequence[tuple[int, str]]
 
 
 def retire(session: Session, row: Credentials) -> None:
@@ -70,6 +73,9 @@ def sweep(installation: Installation) -> Due:
         return Due(
             jobs=due_jobs(session, SWEEP_BATCH),
             credentials=[(row.id, row.backend) for row in session.execute(_abandoned())],
+            callbacks=[
+                (row.id, row.backend) for row in session.execute(due_callbacks().limit(SWEEP_BATCH))
+            ],
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from provisioning.states import CredentialsState, JobCommand, JobStatus
+from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus
 
 #: MySQL compares text without case by default; ids, slots and types are case-sensitive.
 TABLE_OPTIONS = {
@@ -170,6 +170,22 @@ class Job(Claim, Base):
     #: ``{"id", "description"}`` of the token that killed the job.
     terminated_by: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     #: Why the last attempt failed, for operators; never shown to callers.
+    failure: Mapped[str | None] = mapped_column(Text)
+
+
+class Callback(Claim, Base):
+    """Whom to tell of a job's end; ``id`` is the job's."""
+
+    __tablename__ = "callbacks"
+    __table_args__ = (Index("ix_callbacks_state", "state", "not_before"), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[CallbackState] = mapped_column(_enum(CallbackState))
+    #: Encrypted; gone when nobody is to be told any more.
+    url: Mapped[str] = mapped_column(Text)
+    #: The address of the job's record, which is told.
+    job_url: Mapped[str] = mapped_column(Text)
+    #: Why the last try failed, for operators.
     failure: Mapped[str | None] = mapped_column(Text)
 
 

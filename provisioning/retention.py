@@ -5,7 +5,7 @@ from sqlalchemy import delete, select
 
 from provisioning.database import now_ms
 from provisioning.installation import Installation
-from provisioning.models import Credentials, Event, Job
+from provisioning.models import Callback, Credentials, Event, Job
 
 log = structlog.get_logger()
 
@@ -36,5 +36,7 @@ def forget_old(installation: Installation) -> None:
         if not found:
             continue
         with installation.database.write() as session:
+            if model is Job:
+                session.execute(delete(Callback).where(Callback.id.in_(found)))
             session.execute(delete(model).where(model.id.in_(found)))
         log.info("forgotten", table=model.__tablename__, rows=len(found))

@@ -32,4 +32,12 @@ class JobCommand(StrEnum):
     KILL = "kill"
 
 
+class CallbackState(StrEnum):
+    """Whether somebody still has to be told of a job's end."""
+
+    OPEN = "open"
+    TAKEN = "taken"
+    GIVEN_UP = "given_up"
+
+
 UNFINISHED_JOBS = frozenset({JobStatus.WAITING, JobStatus.PROCESSING, JobStatus.TERMINATING})

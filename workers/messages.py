@@ -44,6 +44,11 @@ def wake_credentials(credentials_id: int, backend: str) -> bool:
     return _send("credentials", credentials_id, backend)
 
 
+def wake_callback(job_id: int, backend: str) -> bool:
+    """Tell a worker that the end of a job is to be told."""
+    return _send("callback", job_id, backend)
+
+
 def _send(task: str, row_id: int, backend: str) -> bool:
     # While the broker is down, only one call in a second waits to find that out.
     if time.monotonic() < _Broker.silent_until:

@@ -9,12 +9,12 @@ from functools import cache
 import structlog
 from celery import Task
 
-from provisioning import config, expiry, reconcile, retention, running
+from provisioning import callbacks, config, expiry, reconcile, retention, running
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
 from provisioning.turns import next_after
 from workers.app import app
-from workers.messages import backends_of, wake, wake_credentials
+from workers.messages import backends_of, wake, wake_callback, wake_credentials
 
 log = structlog.get_logger()
 
@@ -31,9 +31,13 @@ def run_job(self: Task, job_id: int) -> None:
     backends = backends_of(self.request.delivery_info["routing_key"])
     try:
         job = running.run_job(installation(), job_id, backends)
-        following = next_after(installation().database, job) if job else None
+        if job is None:
+            return
+        following = next_after(installation().database, job)
         if following is not None:
             wake(*following)
+        if callbacks.is_due(installation(), job.id):
+            wake_callback(job.id, job.backend)
     except StateUnavailable:
         # The claim runs out and the sweep brings the job back.
         log.warning("state_unavailable", task="job", job=job_id)
@@ -46,6 +50,15 @@ def resume_credentials(credentials_id: int) -> None:
         reconcile.resume(installation(), credentials_id)
     except StateUnavailable:
         log.warning("state_unavailable", task="credentials", credentials=credentials_id)
+
+
+@app.task(name="callback")
+def send_callback(job_id: int) -> None:
+    """Tell of a job's end."""
+    try:
+        callbacks.deliver(installation(), job_id)
+    except StateUnavailable:
+        log.warning("state_unavailable", task="callback", job=job_id)
 
 
 @app.task(name="sweep")
@@ -61,3 +74,5 @@ def sweep() -> None:
         wake(job_id, backend)
     for credentials_id, backend in due.credentials:
         wake_credentials(credentials_id, backend)
+    for job_id, backend in due.callbacks:
+        wake_callback(job_id, backend)

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from provisioning import errors
 from provisioning.backlog import require_room
+from provisioning.callbacks import CallbackOrder, record_callback
 from provisioning.catalog import BackendRules
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
@@ -31,8 +32,9 @@ def request_sandbox(
     caller: Caller,
     rules: BackendRules,
     request: SandboxRequest | TransformationRequest,
+    callback: CallbackOrder | None = None,
 ) -> Job:
-    """Record the job that creates a sandbox (contract 8.1, 8.2).
+    """Record the job that creates a sandbox (contract 8.1, 8.2), and who is told of its end.
 
     Raises ``BackendUnavailable`` without a server, ``QueueFull``, and
     ``TokenServiceUnavailable`` without numbers; nothing is recorded then.
@@ -55,6 +57,8 @@ def request_sandbox(
             request=installation.vault.encrypt(order.sealed()),
             parallel_limit=parallel_limit_of(installation.config, caller.principal),
         )
+        if callback is not None:
+            record_callback(installation, session, job, callback)
     failpoint("creation.accepted")
     log.info("sandbox_requested", job=job.id, backend=rules.name, type=type_)
     return job

@@ -1,10 +1,18 @@
 """Fixtures of what goes into a sandbox."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from provisioning import config
+from provisioning.backends.base import Backend
+from provisioning.bootstrap import prepare_state
+from provisioning.installation import Installation
+from provisioning.vault import generate_key
 from tests.sandbox.stand_in import Loading, StandInStorage
+from tests.sandbox.stand_in_engine import StandInEngine
 
 
 @pytest.fixture
@@ -15,3 +23,28 @@ def storage() -> StandInStorage:
 @pytest.fixture
 def load(storage: StandInStorage, tmp_path: Path) -> Loading:
     return Loading(storage, tmp_path)
+
+
+@pytest.fixture
+def engine() -> StandInEngine:
+    return StandInEngine()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """What `installation` is configured with; tests may change it before."""
+    return {
+        "STATE_URL": f"sqlite:///{tmp_path}/state.db",
+        "BROKER_URL": "redis://127.0.0.1:1/0",
+        "ENCRYPTION_KEYS": generate_key().reveal(),
+    }
+
+
+@pytest.fixture
+def installation(engine: StandInEngine, environment: dict[str, str]) -> Iterator[Installation]:
+    """An installation whose sandboxes are made by the stand-in."""
+    installation = Installation(config.load(environment))
+    prepare_state(installation.database)
+    installation.backends["docker"] = cast(Backend, engine)
+    yield installation
+    installation.close()

@@ -1,106 +1,26 @@
 """What the events of a creation tell, whichever way it goes; the engine is a stand-in."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, cast
-
-import pytest
 from sqlalchemy import update
 
-from provisioning import config
-from provisioning.backends.base import (
-    Backend,
-    EngineError,
-    EngineRefused,
-    EngineUnavailable,
-    Owner,
-    Placement,
-    Spec,
-)
-from provisioning.bootstrap import prepare_state
+from provisioning.backends.base import EngineRefused, EngineUnavailable
 from provisioning.catalog import BACKENDS
 from provisioning.events import events_of_job
 from provisioning.installation import Installation
 from provisioning.jobs import request_termination
 from provisioning.models import Event, Job
-from provisioning.running import run_job
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import SandboxRequest
 from provisioning.tokens import Caller, Principal
-from provisioning.vault import Secret, generate_key
+from provisioning.vault import Secret
+from tests.sandbox.stand_in_engine import StandInEngine, work_on
 
 OWNER = Caller(Principal("4", "ada", "70", "Project"), Secret("its token"), "17")
 STARTED = ["job.accepted", "job.started", "job.step prepare"]
 
 
-class StandInEngine:
-    """Builds nothing, or fails in the midst of it."""
-
-    name = "docker"
-
-    def __init__(self) -> None:
-        self.on_build: Callable[[], None] = lambda: None
-        self.drop_fails_with: EngineError | None = None
-
-    def placements(self, type_: str) -> list[Placement]:
-        return [Placement("one", None)]
-
-    def ports(self, server: str) -> range:
-        return range(8000, 8010)
-
-    def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
-        return Spec(credentials_id, type_, server, "user", f"{prefix}{credentials_id}")
-
-    def build(self, spec: Spec, password: Secret, lease: Any, content: Any, report: Any) -> None:
-        report("start", 60, "Starting the sandbox")
-        self.on_build()
-
-    def describe(self, spec: Spec, password: Secret) -> dict[str, Any]:
-        return {"hostname": "sb", "port": spec.port, "user": "user", "password": password.reveal()}
-
-    def exists(self, spec: Spec) -> bool:
-        return True
-
-    def revive(self, spec: Spec) -> None:
-        """It runs."""
-
-    def drop(self, spec: Spec, lease: Any) -> None:
-        if self.drop_fails_with is not None:
-            raise self.drop_fails_with
-
-    def close(self) -> None:
-        """It holds nothing open."""
-
-
-@pytest.fixture
-def engine() -> StandInEngine:
-    return StandInEngine()
-
-
-@pytest.fixture
-def installation(engine: StandInEngine, tmp_path: Path) -> Iterator[Installation]:
-    environment = {
-        "STATE_URL": f"sqlite:///{tmp_path}/state.db",
-        "BROKER_URL": "redis://127.0.0.1:1/0",
-        "ENCRYPTION_KEYS": generate_key().reveal(),
-    }
-    installation = Installation(config.load(environment))
-    prepare_state(installation.database)
-    installation.backends["docker"] = cast(Backend, engine)
-    yield installation
-    installation.close()
-
-
 def request(installation: Installation) -> int:
     wanted = SandboxRequest("jupyter", script="the script")
     return request_sandbox(installation, OWNER, BACKENDS["docker"], wanted).id
-
-
-def work_on(installation: Installation, job_id: int) -> None:
-    """Run a step of the job now, without the pause that a failed one waits for."""
-    with installation.database.write() as session:
-        session.execute(update(Job).where(Job.id == job_id).values(not_before=0))
-    assert run_job(installation, job_id, ["docker"]) is not None
 
 
 def told(installation: Installation, job_id: int) -> list[str]:

@@ -7,9 +7,9 @@ from sqlalchemy import delete, select, update
 
 from provisioning.database import now_ms, read_clock
 from provisioning.events import Action, record_job_event
-from provisioning.models import Credentials, Event, Job
+from provisioning.models import Callback, Credentials, Event, Job
 from provisioning.retention import BATCH, forget_old
-from provisioning.states import CredentialsState, JobStatus
+from provisioning.states import CallbackState, CredentialsState, JobStatus
 from tests.support.statements import plans_of, statements_of
 from tests.support.waiting_jobs import Queue
 
@@ -56,6 +56,21 @@ def test_sweeps_at_the_same_moment_do_no_harm(queue: Queue) -> None:
         for done in [pool.submit(forget_old, queue.installation) for _ in range(4)]:
             done.result()
     assert remaining(queue) == set(young)
+
+
+def test_a_job_takes_its_callback_along(queue: Queue) -> None:
+    old, young = queue.add("1", 2)
+    with queue.installation.database.write() as session:
+        session.add_all(
+            Callback(id=number, state=CallbackState.TAKEN, url="", job_url="")
+            for number in (old, young)
+        )
+    end_all(queue, [old], 100)
+    end_all(queue, [young], 1)
+    forget_old(queue.installation)
+    with queue.installation.database.read() as session:
+        assert session.get(Callback, old) is None
+        assert session.get(Callback, young) is not None
 
 
 def test_dropped_credentials_go_and_live_ones_stay(queue: Queue) -> None:
