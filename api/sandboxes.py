@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from api.queue import accepted, job_url
 from api.requests import authenticate, installation, public_root, read_parameters
@@ -18,6 +18,7 @@ from api.waiting import wake_worker
 from provisioning import creation, errors, service
 from provisioning.callbacks import PARAMETER, CallbackOrder, read_callback_url
 from provisioning.catalog import BackendRules, backend_rules, require_type
+from provisioning.idempotency import HEADER, once, read_key
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import read_request
 from provisioning.tokens import Caller
@@ -50,9 +51,15 @@ def _has_callbacks() -> bool:
 
 
 def _accept(caller: Caller, rules: BackendRules, parameters: dict[str, Any]) -> Response:
+    key = read_key(request.headers.get(HEADER, ""), caller.principal.token_id, parameters)
     callback = _read_callback(parameters)
     creation.require_enabled(installation().config, rules, caller.principal)
-    job = request_sandbox(installation(), caller, rules, read_request(parameters), callback)
+    wanted = read_request(parameters)
+    job = once(
+        installation().database,
+        key,
+        lambda: request_sandbox(installation(), caller, rules, wanted, callback, key),
+    )
     wake_worker(job)
     return accepted(job)
 

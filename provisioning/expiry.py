@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from provisioning.callbacks import due_callbacks
 from provisioning.database import now_ms
 from provisioning.events import Action, record_credentials_event
+from provisioning.idempotency import forget_old_keys
 from provisioning.installation import Installation
 from provisioning.jobs import record_job
 from provisioning.models import Credentials
@@ -58,7 +59,7 @@ def retire(session: Session, row: Credentials) -> None:
 
 
 def sweep(installation: Installation) -> Due:
-    """Retire what has expired and return everything that is due.
+    """Retire what has expired, forget old keys, and return everything that is due.
 
     Safe at any time and in any number: rows change only from the state they were found in,
     and what is due is claimed before it is worked on.
@@ -69,6 +70,7 @@ def sweep(installation: Installation) -> Due:
         with installation.database.write() as session:
             for row in expired:
                 retire(session, row)
+    forget_old_keys(installation.database)
     with installation.database.read() as session:
         return Due(
             jobs=due_jobs(session, SWEEP_BATCH),

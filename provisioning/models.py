@@ -226,6 +226,20 @@ class Event(Base):
     failure: Mapped[str | None] = mapped_column(Text)
 
 
+class RequestKey(Base):
+    """An idempotency key and the job of the request it came with."""
+
+    __tablename__ = "request_keys"
+    __table_args__ = (Index("ix_request_keys_created", "created_at"), TABLE_OPTIONS)
+
+    #: Of the token's id and the key.
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: The digest of the request's body.
+    body: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[int]
+    created_at: Mapped[int]
+
+
 class LocalToken(Base):
     """A token of an installation without a Storage API; only its digest is kept."""
 

@@ -12,6 +12,7 @@ from provisioning.backlog import require_room
 from provisioning.callbacks import CallbackOrder, record_callback
 from provisioning.catalog import BackendRules
 from provisioning.failpoints import failpoint
+from provisioning.idempotency import SentKey, record_key
 from provisioning.installation import Installation
 from provisioning.jobs import parallel_limit_of, record_creation, slot_of, take_numbers
 from provisioning.models import Credentials, Job
@@ -33,11 +34,12 @@ def request_sandbox(
     rules: BackendRules,
     request: SandboxRequest | TransformationRequest,
     callback: CallbackOrder | None = None,
+    key: SentKey | None = None,
 ) -> Job:
     """Record the job that creates a sandbox (contract 8.1, 8.2), and who is told of its end.
 
-    Raises ``BackendUnavailable`` without a server, ``QueueFull``, and
-    ``TokenServiceUnavailable`` without numbers; nothing is recorded then.
+    Raises ``BackendUnavailable`` without a server, ``QueueFull``, ``TokenServiceUnavailable``
+    without numbers, and ``KeyTaken`` after a request with the same key; nothing is recorded then.
     """
     if rules.name not in installation.backends:
         raise errors.BackendUnavailable(rules.name)
@@ -59,6 +61,8 @@ def request_sandbox(
         )
         if callback is not None:
             record_callback(installation, session, job, callback)
+        if key is not None:
+            record_key(session, key, job)
     failpoint("creation.accepted")
     log.info("sandbox_requested", job=job.id, backend=rules.name, type=type_)
     return job

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from flask.testing import FlaskClient
 
+from api.app import create_app
 from provisioning import config
 from provisioning.backends.base import Backend
 from provisioning.bootstrap import prepare_state
 from provisioning.installation import Installation
+from provisioning.tokens import LocalTokens
 from provisioning.vault import generate_key
 from tests.sandbox.stand_in import Loading, StandInStorage
 from tests.sandbox.stand_in_engine import StandInEngine
@@ -48,3 +51,18 @@ def installation(engine: StandInEngine, environment: dict[str, str]) -> Iterator
     installation.backends["docker"] = cast(Backend, engine)
     yield installation
     installation.close()
+
+
+@pytest.fixture
+def front(installation: Installation) -> FlaskClient:
+    """A caller with a token of its own; there is no broker, tests run the jobs themselves."""
+    return caller_of(installation)
+
+
+def caller_of(installation: Installation) -> FlaskClient:
+    _, token = LocalTokens(installation.database).create(
+        project_id="70", project_name="P", person_id=None, description="", features=[]
+    )
+    client = create_app(installation).test_client()
+    client.environ_base["HTTP_X_STORAGEAPI_TOKEN"] = token.reveal()
+    return client

@@ -15,7 +15,6 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
-from api.app import create_app
 from provisioning import config
 from provisioning.callbacks import deliver
 from provisioning.errors import ConfigurationError
@@ -24,7 +23,6 @@ from provisioning.expiry import sweep
 from provisioning.installation import Installation
 from provisioning.models import Callback, Job
 from provisioning.states import CallbackState
-from provisioning.tokens import LocalTokens
 from tests.sandbox.stand_in_engine import work_on
 
 SECRET = "callback-secret"
@@ -85,16 +83,6 @@ def environment(environment: dict[str, str], receiver: Receiver) -> dict[str, st
         "CALLBACK_SECRET": SECRET,
         "CALLBACK_TIMEOUT_SECONDS": "1",
     }
-
-
-@pytest.fixture
-def front(installation: Installation) -> FlaskClient:
-    _, token = LocalTokens(installation.database).create(
-        project_id="70", project_name="P", person_id=None, description="", features=[]
-    )
-    client = create_app(installation).test_client()
-    client.environ_base["HTTP_X_STORAGEAPI_TOKEN"] = token.reveal()
-    return client
 
 
 def create(front: FlaskClient, url: str) -> int:
