@@ -178,18 +178,23 @@ def extend(
 ) -> Extension:
     """Start the lifetime anew (contract 6.3).
 
-    Raises ``CredentialsNotFound`` and ``CannotExtend``. It asks the server only whether the
-    credential has vanished, and works while the server is down.
+    Raises ``CredentialsNotFound`` and ``CannotExtend``. Where the server does not end passwords
+    by itself, it is asked only whether the credential has vanished, and may be down.
     """
     row, now = _find_owned(installation, caller, backend, credentials_id)
     try:
         if not exists(installation, row):
             raise errors.CredentialsNotFound
     except errors.BackendUnavailable:
+        engine = installation.backends.get(row.backend)
+        if engine is None or engine.ends_passwords:
+            # Who has waited for a silent server once does not wait for it again.
+            raise
         log.info("extended_unseen", credentials=row.id)
     lifetime = installation.config.lifetime(backend, row.type, caller.principal.limits)
     wanted = expiry(lifetime, next_touch(now, row.touched_at), row.created_at)
     issued = issued_columns(installation, _prolong(installation, row, wanted))
+    failpoint("extend.prolonged")
     with installation.database.write() as session:
         # The lock decides between an extend and an expiry at the same moment.
         query = select(Credentials).where(_owned(caller, backend, row.id) & visible())

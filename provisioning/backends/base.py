@@ -6,6 +6,7 @@ one, ending the session of a stale holder, and then calls ``lease.check()``: fro
 holder that was replaced cannot change anything on the server, however late it wakes up.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,9 +14,14 @@ from provisioning.claims import Lease
 from provisioning.sandbox.base import Content, Report
 from provisioning.vault import Secret
 
+_STEP = re.compile("[A-Z_]+(?: [A-Z_]+)?")
+
 
 class EngineError(Exception):
-    """A step failed on the server. The text is for operators: no secret, no SQL."""
+    """A step failed on the server. The text is for operators: no secret, no SQL.
+
+    It names the step by the statement's first words, such as ``CREATE USER``.
+    """
 
     @property
     def code(self) -> int | str | None:
@@ -41,6 +47,12 @@ class PortTaken(EngineRefused):
 
 class NameInUse(EngineRefused):
     """A new name is taken by something the credential did not make, and nothing else was made."""
+
+
+def step_of(sql: str) -> str:
+    """Return what a statement does: its first words, before any name or value."""
+    found = _STEP.match(sql)
+    return found[0] if found else ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,8 @@ class Backend(Protocol):
     """One engine with all its servers."""
 
     name: str
+    #: Whether servers end passwords by themselves, so that an extend has to reach them.
+    ends_passwords: bool
 
     def placements(self, type_: str) -> list[Placement]:
         """Return the servers that take new credentials of the type now."""

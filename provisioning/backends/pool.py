@@ -3,14 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from provisioning.backends.base import EngineBusy, EngineError, EngineUnavailable
 from provisioning.backends.circuit import Circuit
+from provisioning.backends.places import Places
 
 #: Seconds after which a pooled connection is asked whether it still works before use.
 IDLE_SECONDS = 0.5
@@ -44,11 +44,11 @@ class AdminPool:
         self._translate = translate
         self._driver_error = driver_error
         self._circuit = Circuit(server)
+        self._places = Places(server, size, timeout)
         self._pool = QueuePool(
             self._connect,
             pool_size=size,
             max_overflow=0,
-            timeout=timeout,
             reset_on_return=None,
             use_lifo=True,
         )
@@ -56,32 +56,36 @@ class AdminPool:
     @contextmanager
     def lend(self) -> Iterator[PoolProxiedConnection]:
         """Lend a connection; after an error it is closed, and its locks go with it."""
-        with self._circuit.guard():
+        self._waiting.since = time.monotonic()
+        with self._circuit.guard(), self._places.take():
             connection = self._checkout()
             try:
                 yield connection
-                connection.info["used"] = time.monotonic()
             except BaseException as problem:
-                connection.invalidate()
                 if isinstance(problem, EngineUnavailable) and not isinstance(problem, EngineBusy):
                     self._silent_at = time.monotonic()
+                    _close_aside(connection)
+                else:
+                    connection.invalidate()
+                    connection.close()
                 raise
-            finally:
-                connection.close()
+            connection.info["used"] = time.monotonic()
+            connection.close()
+
+    def answered(self) -> None:
+        """Note that the server has answered a statement just now."""
+        self._places.answered()
 
     def close(self) -> None:
         """Close the connections that nobody has borrowed."""
         self._pool.dispose()
 
     def _checkout(self) -> PoolProxiedConnection:
-        self._waiting.since = time.monotonic()
         try:
             connection = self._pool.connect()
             if time.monotonic() - connection.info.get("used", 0.0) > IDLE_SECONDS:
                 connection = self._revived(connection)
             return connection
-        except PoolTimeout:
-            raise EngineBusy(f"server {self._server}: all connections busy") from None
         except self._driver_error as problem:
             error = self._translate(problem)
             # A refused admin login is the operator's to mend: for callers, an outage.
@@ -104,11 +108,26 @@ class AdminPool:
         try:
             self._ping(connection.dbapi_connection)
         except self._driver_error:
-            connection.invalidate()
-            connection.close()
+            _close_aside(connection)
             if time.monotonic() - asked > self._timeout / 2:
                 # Not the connection is gone: the server does not answer.
                 self._silent_at = time.monotonic()
                 raise
             return self._pool.connect()
         return connection
+
+
+def _close_aside(connection: PoolProxiedConnection) -> None:
+    """Close a connection for good, on a thread of its own.
+
+    Some drivers take leave of the server, and wait for a silent one to answer that.
+    """
+    driver_connection: Any = connection.dbapi_connection
+
+    def close() -> None:
+        # Nothing is expected of it any more.
+        with suppress(Exception):
+            driver_connection.close()
+
+    connection.detach()
+    threading.Thread(target=close, daemon=True).start()

@@ -41,6 +41,7 @@ class EngineServer(ABC, Generic[Config, Run]):
 
     ``statements`` makes what runs statements on a borrowed connection, and ``translate`` turns
     the driver's errors (subclasses of ``driver_error``) into ours; both take the server's name.
+    The first also takes what to call when the server has answered a statement.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class EngineServer(ABC, Generic[Config, Run]):
         timeout: int,
         connections: int,
         *,
-        statements: Callable[[PoolProxiedConnection, str], Run],
+        statements: Callable[[PoolProxiedConnection, str, Callable[[], None]], Run],
         translate: Callable[[Any, str], EngineError],
         driver_error: type[Exception],
     ) -> None:
@@ -83,4 +84,4 @@ class EngineServer(ABC, Generic[Config, Run]):
     def statements(self) -> Iterator[Run]:
         """Lend an admin connection."""
         with self._pool.lend() as connection:
-            yield self._statements(connection, self.config.name)
+            yield self._statements(connection, self.config.name, self._pool.answered)

@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from provisioning.backends.base import EngineError
+
 #: Seconds a picture serves.
 PICTURE_SECONDS = 1.0
 
@@ -29,6 +31,8 @@ class SessionPicture:
         self._picture: Picture = {}
         self._connections: int | None = None
         self._started = float("-inf")
+        self._failure: EngineError | None = None
+        self._failed_at = float("-inf")
 
     def databases_of(self, user: str, database: str | None = None) -> frozenset[str | None]:
         """Return the current databases of the user's sessions; empty when none is open.
@@ -38,11 +42,21 @@ class SessionPicture:
         """
         asked = time.monotonic()
         with self._lock:
+            if self._failure is not None and self._failed_at > asked:
+                # The server kept somebody waiting for as long as a call may take, and us too.
+                raise type(self._failure)(*self._failure.args)
+            try:
+                return self._look(user, database, asked)
+            except EngineError as problem:
+                self._failure, self._failed_at = problem, time.monotonic()
+                raise
+
+    def _look(self, user: str, database: str | None, asked: float) -> frozenset[str | None]:
+        found = self._picture.get(user, frozenset())
+        if self._started < asked and not self._serves(found, database):
+            self._renew()
             found = self._picture.get(user, frozenset())
-            if self._started < asked and not self._serves(found, database):
-                self._renew()
-                found = self._picture.get(user, frozenset())
-            return found
+        return found
 
     def _serves(self, found: frozenset[str | None], database: str | None) -> bool:
         """Return whether the picture, taken before the question, still answers it."""

@@ -106,6 +106,35 @@ def test_an_old_picture_shows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not picture.databases_of("ada")
 
 
+def test_who_waited_for_a_picture_that_failed_does_not_ask_anew() -> None:
+    taken, go = threading.Event(), threading.Event()
+    asked, failures = [], []
+
+    def take() -> Picture:
+        asked.append(1)
+        taken.set()
+        go.wait(5)
+        raise EngineUnavailable("no answer")
+
+    picture = SessionPicture(take, lambda: 7)
+
+    def read() -> None:
+        with pytest.raises(EngineUnavailable, match="no answer") as failure:
+            picture.databases_of("ada")
+        failures.append(failure)
+
+    threads = [threading.Thread(target=read) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    assert taken.wait(5)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert len(failures) == 20
+    # Some may have come only after the failure.
+    assert len(asked) < 10
+
+
 def test_readers_at_one_moment_share_a_picture() -> None:
     taken, go = threading.Event(), threading.Event()
     asked = []

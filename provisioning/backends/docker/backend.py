@@ -50,6 +50,7 @@ class DockerBackend:
     """Sandboxes on Docker engines (contract section 8)."""
 
     name = "docker"
+    ends_passwords = False
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class MySQLBackend:
     """Credentials on MySQL and MariaDB servers (contract section 10)."""
 
     name = "mysql"
+    ends_passwords = False
 
     def __init__(
         self,
@@ -296,7 +297,7 @@ def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
     try:
         server.connect_as(spec.user_name, password, spec.object_name).close()
     except pymysql.Error as problem:
-        error = translate(problem, spec.server)
+        error = translate(problem, f"{spec.server}: login")
         # Connections that a shared login already holds prove that it works.
         if error.code not in _TOO_MANY_USER_CONNECTIONS:
             raise error from None

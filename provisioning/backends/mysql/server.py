@@ -1,6 +1,7 @@
 """Connections to one MySQL or MariaDB server: the pool, errors, and the picture of sessions."""
 
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import pymysql
@@ -12,6 +13,7 @@ from provisioning.backends.base import (
     EngineError,
     EngineRefused,
     EngineUnavailable,
+    step_of,
 )
 from provisioning.backends.server import EngineServer, EngineStatements
 from provisioning.backends.sessions import Picture, SessionPicture
@@ -35,29 +37,33 @@ LOCK_WAIT = 2
 
 
 class Statements(EngineStatements):
-    def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
+    def __init__(
+        self, connection: PoolProxiedConnection, server: str, answered: Callable[[], None]
+    ) -> None:
         self._cursor = connection.cursor()
         self._server = server
+        self._answered = answered
 
     def __call__(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
         try:
             # The driver interpolates only when there are values, so `%` stands for itself
             # in statements without any.
             self._cursor.execute(sql, values or None)
+            self._answered()
             return tuple(self._cursor.fetchall())
         except pymysql.Error as problem:
-            raise translate(problem, self._server) from None
+            raise translate(problem, f"{self._server}: {step_of(sql)}") from None
 
 
-def translate(problem: pymysql.Error, server: str) -> EngineError:
-    """Return the engine error for a driver error.
+def translate(problem: pymysql.Error, where: str) -> EngineError:
+    """Return the engine error for a driver error; ``where`` is the server, and the step there.
 
     The text holds the number and, where it cannot quote the statement, the server's words.
     """
     number = problem.args[0] if problem.args and isinstance(problem.args[0], int) else 0
     gone = number == 0 or (number >= CR.CR_ERROR_FIRST and number < 3000)
     words = "" if number == ER.PARSE_ERROR or len(problem.args) < 2 else str(problem.args[1])
-    text = f"server {server}: error {number}: {words[:300]}"
+    text = f"server {where}: error {number}: {words[:300]}"
     if gone:
         return EngineUnavailable(text, number)
     if number in _LATER:

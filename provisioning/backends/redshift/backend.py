@@ -46,6 +46,8 @@ DOOR_MARGIN = 3600
 class RedshiftBackend:
     """Workspaces on Redshift, or on PostgreSQL under the name ``postgresql`` (contract 10)."""
 
+    ends_passwords = True
+
     def __init__(
         self,
         name: str,
@@ -183,7 +185,7 @@ class RedshiftBackend:
             failpoint("drop.locked")
             # A dropped user's session loses its name in the catalog, so sessions end first:
             # with the old password and the limit gone, nobody comes back meanwhile.
-            run.ignoring(
+            has_login = run.ignoring(
                 _UNDEFINED,
                 f"ALTER USER {user} WITH PASSWORD %s CONNECTION LIMIT 0",
                 generate_password().reveal(),
@@ -193,7 +195,9 @@ class RedshiftBackend:
             failpoint("drop.sessions")
             run(f"DROP SCHEMA IF EXISTS {quote_sql_name(spec.object_name)} CASCADE")
             failpoint("drop.schema")
-            _drop_login(run, server, spec)
+            # Who may not make logins may not ask to drop one that is missing either.
+            if has_login:
+                _drop_login(run, server, spec)
             failpoint("drop.login")
             _require_gone(run, server, spec)
             _release(run, server)
@@ -252,7 +256,7 @@ def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
         session = connection.info.backend_pid
         connection.close()
     except psycopg2.Error as problem:
-        error = translate(problem, spec.server)
+        error = translate(problem, f"{spec.server}: login")
         # A limit that is reached proves that the password was taken.
         if error.code == errorcodes.TOO_MANY_CONNECTIONS:
             return

@@ -2,6 +2,7 @@
 
 import select
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -14,6 +15,7 @@ from provisioning.backends.base import (
     EngineError,
     EngineRefused,
     EngineUnavailable,
+    step_of,
 )
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
 from provisioning.backends.server import EngineServer, EngineStatements
@@ -68,9 +70,12 @@ extensions.set_wait_callback(_wait)
 
 
 class Statements(EngineStatements):
-    def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
+    def __init__(
+        self, connection: PoolProxiedConnection, server: str, answered: Callable[[], None]
+    ) -> None:
         self._cursor = connection.cursor()
         self._server = server
+        self._answered = answered
         self._lease: Lease | None = None
 
     def guard(self, lease: Lease) -> None:
@@ -82,13 +87,17 @@ class Statements(EngineStatements):
             self._lease.check()
         try:
             self._cursor.execute(sql, values or None)
+            self._answered()
             return list(self._cursor.fetchall()) if self._cursor.description else []
         except psycopg2.Error as problem:
-            raise translate(problem, self._server) from None
+            raise translate(problem, f"{self._server}: {step_of(sql)}") from None
 
 
-def translate(problem: psycopg2.Error, server: str) -> EngineError:
-    """Return the engine error for a driver error, without the statement's text."""
+def translate(problem: psycopg2.Error, where: str) -> EngineError:
+    """Return the engine error for a driver error, without the statement's text.
+
+    ``where`` is the server, and the step there.
+    """
     code = problem.pgcode or ""
     words = problem.diag.message_primary or type(problem).__name__
     if code == errorcodes.SYNTAX_ERROR:
@@ -96,7 +105,7 @@ def translate(problem: psycopg2.Error, server: str) -> EngineError:
     elif code == errorcodes.DEPENDENT_OBJECTS_STILL_EXIST and problem.diag.message_detail:
         # Here the detail names what is in the way of a drop.
         words += f": {problem.diag.message_detail}"
-    text = f"server {server}: error {code or 'without a code'}: {words[:300]}"
+    text = f"server {where}: error {code or 'without a code'}: {words[:300]}"
     if code in _LATER:
         return EngineBusy(text, code)
     # No code: the connection itself failed. 08, 57: lost, shutting down, starting up.

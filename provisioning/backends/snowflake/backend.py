@@ -54,6 +54,7 @@ class SnowflakeBackend:
     """Workspaces on Snowflake (contract 10)."""
 
     name = "snowflake"
+    ends_passwords = True
 
     def __init__(
         self,

@@ -130,7 +130,7 @@ def _log_in(server: Server, spec: Spec, **secret: Any) -> None:
         schema = connection.schema
         connection.close()
     except Error as problem:
-        raise translate(problem, spec.server) from None
+        raise translate(problem, f"{spec.server}: login") from None
     if schema != spec.object_name.split(".")[1]:
         raise EngineRefused(f"server {spec.server}: {spec.user_name} does not reach its schema")
 

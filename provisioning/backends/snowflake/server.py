@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import snowflake.connector
@@ -13,6 +14,7 @@ from provisioning.backends.base import (
     EngineError,
     EngineRefused,
     EngineUnavailable,
+    step_of,
 )
 from provisioning.backends.server import EngineServer
 from provisioning.claims import Lease
@@ -41,6 +43,9 @@ _LATER = {
 _CONNECTION = ("08", "HY")
 #: Numbers of the connector itself; the server's own start above.
 _CONNECTOR_OWN = 100
+#: Tries of one request: the second for a kept connection that the server has closed. Further
+#: ones would only hold up callers of an account that is gone.
+ATTEMPTS = 2
 #: Seconds that logging out of a session may take.
 LOGOUT_SECONDS = 2
 
@@ -55,22 +60,26 @@ os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
 class Statements:
     """Runs statements on one admin connection and translates the connector's errors."""
 
-    def __init__(self, connection: PoolProxiedConnection, server: str) -> None:
+    def __init__(
+        self, connection: PoolProxiedConnection, server: str, answered: Callable[[], None]
+    ) -> None:
         # The pool's type knows no cursors with an end.
         self._connection: Any = connection
         self._server = server
+        self._answered = answered
 
     def __call__(self, sql: str) -> list[Row]:
         """Run one statement and return its rows, by the columns' names in lower case."""
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(sql)
+                self._answered()
                 if not cursor.description:
                     return []
                 names = [column[0].lower() for column in cursor.description]
                 return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         except Error as problem:
-            raise translate(problem, self._server) from None
+            raise translate(problem, f"{self._server}: {step_of(sql)}") from None
 
     def change(self, lease: Lease, sql: str) -> None:
         """Run a statement that changes something, if the claim still holds.
@@ -95,8 +104,11 @@ class Statements:
             raise
 
 
-def translate(problem: Error, server: str) -> EngineError:
-    """Return the engine error for an error of the connector, without the statement's text."""
+def translate(problem: Error, where: str) -> EngineError:
+    """Return the engine error for an error of the connector, without the statement's text.
+
+    ``where`` is the server, and the step there.
+    """
     number, state = int(problem.errno or -1), problem.sqlstate or ""
     words = " ".join(str(problem.raw_msg).split())
     # The words quote the statement where it could not be read, and values that were wrong.
@@ -104,7 +116,7 @@ def translate(problem: Error, server: str) -> EngineError:
         words = "syntax error"
     elif number == INVALID_VALUE:
         words = "invalid value"
-    text = f"server {server}: error {number}: {words[:300]}"
+    text = f"server {where}: error {number}: {words[:300]}"
     if number in _LATER:
         return EngineBusy(text, number)
     if number < _CONNECTOR_OWN or 250_000 <= number < 300_000 or state[:2] in _CONNECTION:
@@ -139,6 +151,7 @@ class Server(EngineServer[SnowflakeServer, Statements]):
             request_timeout=self._timeout,
             connect_timeout=self._timeout,
             retry_timeout=self._timeout,
+            retry_max_attempts=ATTEMPTS,
             logout_total_timeout_seconds=LOGOUT_SECONDS,
             # It would ask the server for running statements at each close.
             enable_server_session_keep_alive_auto_detection=False,

@@ -1,0 +1,146 @@
+"""Places at a server, and connections that are lent while it is silent."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from provisioning.backends.base import (
+    EngineBusy,
+    EngineError,
+    EngineUnavailable,
+    step_of,
+)
+from provisioning.backends.places import Places
+from provisioning.backends.pool import AdminPool
+
+#: Seconds; a server counts as silent after a tenth.
+TIMEOUT = 2.0
+SILENCE = TIMEOUT / 10
+
+
+@pytest.fixture
+def places() -> Iterator[Places]:
+    """One place, taken until the test is over."""
+    places, over, taken = Places("db1", 1, TIMEOUT), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with places.take():
+            taken.set()
+            over.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(5)
+    yield places
+    over.set()
+    holder.join()
+
+
+def seconds_until_refused(places: Places, reason: str) -> float:
+    start = time.monotonic()
+    with pytest.raises(EngineBusy, match=reason), places.take():
+        pytest.fail("there is no place")
+    return time.monotonic() - start
+
+
+def test_at_a_silent_server_nobody_queues(places: Places) -> None:
+    assert seconds_until_refused(places, "silent") < TIMEOUT / 2
+    assert seconds_until_refused(places, "silent") < SILENCE
+
+
+def test_a_server_that_answers_is_waited_for(places: Places) -> None:
+    over = threading.Event()
+
+    def answer() -> None:
+        while not over.wait(SILENCE / 4):
+            places.answered()
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    try:
+        assert seconds_until_refused(places, "all connections busy") >= TIMEOUT
+    finally:
+        over.set()
+        answering.join()
+
+
+def test_a_place_that_is_given_back_goes_to_who_waits() -> None:
+    places = Places("db1", 1, timeout=60)
+    let_in = threading.Event()
+
+    def enter() -> None:
+        with places.take():
+            let_in.set()
+
+    with places.take():
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        assert not let_in.wait(0.05)
+    assert let_in.wait(5)
+    waiting.join()
+
+
+class DriverError(Exception):
+    """The driver's own."""
+
+
+class Connection:
+    """A driver's connection whose leave-taking waits for the server."""
+
+    def __init__(self, answers: threading.Event) -> None:
+        self._answers = answers
+
+    def close(self) -> None:
+        self._answers.wait(30)
+
+    def rollback(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def answers() -> Iterator[threading.Event]:
+    """Set when the server answers, as it does in the end."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def pool(answers: threading.Event) -> AdminPool:
+    return AdminPool(
+        "db1",
+        connect=lambda: Connection(answers),
+        ping=lambda _: None,
+        translate=lambda problem: EngineUnavailable(str(problem)),
+        driver_error=DriverError,
+        size=2,
+        timeout=TIMEOUT,
+    )
+
+
+def fail(pool: AdminPool, error: EngineError) -> None:
+    with pool.lend():
+        raise error
+
+
+def test_a_silent_server_does_not_keep_callers_by_its_connections_end(pool: AdminPool) -> None:
+    start = time.monotonic()
+    with pytest.raises(EngineUnavailable, match="time is over"):
+        fail(pool, EngineUnavailable("time is over"))
+    assert time.monotonic() - start < TIMEOUT / 2
+
+
+@pytest.mark.parametrize(
+    ("sql", "step"),
+    [
+        ("CREATE USER \"abcd_user\" PASSWORD 'secret'", "CREATE USER"),
+        ('GRANT "abcd_user" TO CURRENT_USER', "GRANT"),
+        ("GRANT ALL PRIVILEGES ON `abcd\\_db`.* TO `abcd_user`@`%`", "GRANT ALL"),
+        ("SELECT GET_LOCK(%s, 0)", "SELECT GET_LOCK"),
+        ("SELECT pg_terminate_backend(%s)", "SELECT"),
+    ],
+)
+def test_a_step_is_named_without_names_and_values(sql: str, step: str) -> None:
+    assert step_of(sql) == step
