@@ -27,6 +27,7 @@ class Promise:
     """A credential that was acknowledged with 2xx."""
 
     token: str
+    backend: str
     credentials: dict[str, Any]
     #: A delete was sent; without its answer, the client cannot know whether it counts.
     leaving: bool = False
@@ -43,8 +44,10 @@ class Ledger:
 
     def created(self, token: str, body: dict[str, Any]) -> None:
         """Record an acknowledged credential; an id keeps its password and names for ever."""
+        backend = body["url"].partition("/")[0]
+        promise = Promise(token, backend, body["credentials"])
         with self._lock:
-            known = self.promises.setdefault(body["id"], Promise(token, body["credentials"]))
+            known = self.promises.setdefault(body["id"], promise)
             assert known.credentials == body["credentials"], "an id changed its credentials"
 
     def leaving(self, credentials_id: str) -> None:
@@ -70,6 +73,7 @@ class Caller:
         service: FaultyService,
         ledger: Ledger,
         *,
+        backend: str = "mysql",
         token: str | None = None,
         person: str | None = None,
         front: int = 0,
@@ -78,6 +82,7 @@ class Caller:
     ) -> None:
         self.service = service
         self.ledger = ledger
+        self.path = f"/provisioning/{backend}"
         self.token = token or service.token(person=person)
         self.patience = patience
         self._front = front
@@ -87,7 +92,7 @@ class Caller:
 
     def create(self, type_: str = "sandbox") -> dict[str, Any]:
         """Create a credential, or get the one that a lost answer was about."""
-        answer = self.ask("POST", "/provisioning/mysql", {"type": type_})
+        answer = self.ask("POST", self.path, {"type": type_})
         if answer.status != 201:
             raise GaveUp(f"create: {answer.status} {answer.text}")
         body: dict[str, Any] = answer.body
@@ -95,20 +100,20 @@ class Caller:
         return body
 
     def read(self, credentials_id: str) -> Answer:
-        return self.ask("GET", f"/provisioning/mysql/{credentials_id}")
+        return self.ask("GET", f"{self.path}/{credentials_id}")
 
     def extend(self, credentials_id: str) -> Answer:
-        return self.ask("POST", f"/provisioning/mysql/{credentials_id}/extend")
+        return self.ask("POST", f"{self.path}/{credentials_id}/extend")
 
     def kill(self, credentials_id: str) -> None:
         """End the sessions and wait for it."""
-        path = f"/provisioning/mysql/{credentials_id}/kill"
+        path = f"{self.path}/{credentials_id}/kill"
         self._finish(self.ask("POST", path, headers=SHORT_WAIT))
 
     def drop(self, credentials_id: str) -> None:
         """Drop a credential and wait until the service says that it is gone."""
         self.ledger.leaving(credentials_id)
-        answer = self.ask("DELETE", f"/provisioning/mysql/{credentials_id}", headers=SHORT_WAIT)
+        answer = self.ask("DELETE", f"{self.path}/{credentials_id}", headers=SHORT_WAIT)
         # After a lost answer the repeat finds nothing: the delete was accepted.
         if answer.status != 404:
             self._finish(answer)
@@ -119,7 +124,7 @@ class Caller:
         self.ledger.leaving(credentials_id)
         answer = self.ask(
             "DELETE",
-            f"/provisioning/mysql/{credentials_id}",
+            f"{self.path}/{credentials_id}",
             headers={"Prefer": "respond-async"},
         )
         if answer.status == 404:
@@ -164,9 +169,13 @@ class Caller:
             self._front += 1
             time.sleep(PAUSE)
 
+    @property
+    def front(self) -> int:
+        """The front that is asked next."""
+        return self._front % len(self.service.fronts)
+
     def _try(self, method: str, path: str, body: Any, **options: Any) -> Answer | Exception:
-        front = self._front % len(self.service.fronts)
-        client = self.service.impatient_client(self.token, front=front, timeout=self._timeout)
+        client = self.service.impatient_client(self.token, front=self.front, timeout=self._timeout)
         try:
             return client(method, path, body, **options)
         except LOST as problem:

@@ -1,27 +1,102 @@
-"""Fixtures of the fault tests: one service that most of them share, and its oracle."""
+"""Fixtures of the fault tests: the engines, one service that most tests share, and its oracle."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from devstack.mariadb import MariaDB
+from devstack.postgres import Postgres
+from devstack.snowflake import SimulatedSnowflake
 from devstack.valkey import Valkey
 from tests.faults.callers import Caller, Ledger
+from tests.faults.engines.base import Engine
+from tests.faults.engines.mysql import MySQLEngine
+from tests.faults.engines.postgres import PostgresEngine, RedshiftEngine
+from tests.faults.engines.snowflake import CutOffSnowflake, SnowflakeEngine
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
 from tests.support.service import running
 
-NewOracle = Callable[[FaultyService], Oracle]
+BACKENDS = ("mysql", "postgresql", "redshift-workspace", "snowflake")
+#: The deadline of one statement in the tests with engines that break.
+TIMEOUT = 2
+
+
+@contextmanager
+def started(engine: Engine) -> Iterator[Engine]:
+    """Run an engine for a block, or skip the test when its server is not installed."""
+    if engine.server.missing():
+        pytest.skip(f"the server of {engine.backend} is not installed")
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+# Engines that nobody breaks -------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def mysql(mariadb: MariaDB) -> MySQLEngine:
+    engine = MySQLEngine(mariadb)
+    engine.prepare()
+    return engine
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgres: Postgres) -> PostgresEngine:
+    engine = PostgresEngine(postgres)
+    engine.prepare()
+    return engine
+
+
+@pytest.fixture(scope="session")
+def redshift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """On a server of its own: logins belong to a whole server, whatever the database."""
+    with started(RedshiftEngine(Postgres(tmp_path_factory.mktemp("redshift")))) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def snowflake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    server = SimulatedSnowflake(tmp_path_factory.mktemp("snowflake"))
+    with started(SnowflakeEngine(server)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def engines(
+    mysql: Engine, postgresql: Engine, redshift: Engine, snowflake: Engine
+) -> dict[str, Engine]:
+    """One of each, by backend."""
+    return {engine.backend: engine for engine in (mysql, postgresql, redshift, snowflake)}
+
+
+@pytest.fixture(scope="session")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine]]:
+    """One of each again, by backend, to break them."""
+    engines: tuple[Engine, ...] = (
+        MySQLEngine(MariaDB(tmp_path_factory.mktemp("mysql"))),
+        PostgresEngine(Postgres(tmp_path_factory.mktemp("postgresql"))),
+        RedshiftEngine(Postgres(tmp_path_factory.mktemp("redshift"))),
+        CutOffSnowflake(SimulatedSnowflake(tmp_path_factory.mktemp("snowflake"))),
+    )
+    with ExitStack() as stack:
+        yield {engine.backend: stack.enter_context(started(engine)) for engine in engines}
+
+
+# Services -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def shared_service(
-    tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, valkey: Valkey
+    tmp_path_factory: pytest.TempPathFactory, mysql: Engine, valkey: Valkey
 ) -> Iterator[FaultyService]:
     """Two fronts, two workers and a beat for tests that leave all of them alive."""
-    directory = tmp_path_factory.mktemp("faults")
-    service = FaultyService(directory, mariadb=mariadb, valkey=valkey)
+    service = FaultyService(tmp_path_factory.mktemp("faults"), [mysql], valkey=valkey)
     with running(service, fronts=2, workers=2):
         yield service
 
@@ -34,6 +109,31 @@ def service(shared_service: FaultyService) -> Iterator[FaultyService]:
         points.disarm()
 
 
+@pytest.fixture(scope="session")
+def mixed_service(
+    tmp_path_factory: pytest.TempPathFactory, engines: dict[str, Engine], valkey: Valkey
+) -> Iterator[FaultyService]:
+    """A front, a worker and a beat with all backends at once, for tests that leave them alive."""
+    service = FaultyService(tmp_path_factory.mktemp("mixed"), list(engines.values()), valkey=valkey)
+    with running(service):
+        yield service
+
+
+@pytest.fixture(scope="session")
+def exposed(
+    tmp_path_factory: pytest.TempPathFactory, breakable: dict[str, Engine], valkey: Valkey
+) -> Iterator[FaultyService]:
+    """A service whose engines are broken, with short deadlines."""
+    service = FaultyService(
+        tmp_path_factory.mktemp("exposed"),
+        list(breakable.values()),
+        valkey=valkey,
+        environment={"ENGINE_TIMEOUT_SECONDS": str(TIMEOUT)},
+    )
+    with running(service, fronts=2, workers=2):
+        yield service
+
+
 @pytest.fixture
 def ledger() -> Ledger:
     """What the test's callers were promised."""
@@ -41,9 +141,15 @@ def ledger() -> Ledger:
 
 
 @pytest.fixture
-def oracle(service: FaultyService, mariadb: MariaDB, ledger: Ledger) -> Oracle:
+def oracle(service: FaultyService, ledger: Ledger) -> Oracle:
     """The judge of the shared service."""
-    return Oracle(service.installation, {"default": mariadb}, ledger)
+    return Oracle(service, ledger)
+
+
+@pytest.fixture
+def mixed_oracle(mixed_service: FaultyService, ledger: Ledger) -> Oracle:
+    """The judge of the service with all backends."""
+    return Oracle(mixed_service, ledger)
 
 
 @pytest.fixture

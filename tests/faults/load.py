@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.callers import LOST, Crowd, Ledger
+from tests.faults.engines.base import Engine
 from tests.faults.stack import FaultyService
 from tests.support.client import Answer, Client
 
@@ -36,10 +37,13 @@ class Sample:
 
 
 class Load:
-    """Clients that create, read and drop all the time and write down what they get."""
+    """Clients that create, read and drop on one engine and write down what they get."""
 
-    def __init__(self, service: FaultyService, ledger: Ledger, *, pause: float = 0.02) -> None:
+    def __init__(
+        self, service: FaultyService, ledger: Ledger, engine: Engine, *, pause: float = 0.02
+    ) -> None:
         self._service, self._ledger, self._pause = service, ledger, pause
+        self._types, self._path = engine.types, f"/provisioning/{engine.backend}"
         self._stopped = threading.Event()
         self._crowd = Crowd()
         self._lock = threading.Lock()
@@ -66,16 +70,16 @@ class Load:
     def _live(self, token: str, number: int) -> None:
         front = number % len(self._service.fronts)
         client = self._service.impatient_client(token, front=front, timeout=30)
-        type_ = ("sandbox", "transformations")[number % 2]
+        type_ = self._types[number % len(self._types)]
         while not self._stopped.wait(self._pause):
             self._cycle(client, token, type_)
 
     def _cycle(self, client: Client, token: str, type_: str) -> None:
-        created = self._send("create", lambda: client.post("/provisioning/mysql", {"type": type_}))
+        created = self._send("create", lambda: client.post(self._path, {"type": type_}))
         if created is None:
             return
         self._ledger.created(token, created)
-        path = f"/provisioning/mysql/{created['id']}"
+        path = f"{self._path}/{created['id']}"
         self._send("read", lambda: client.get(path))
         self._ledger.leaving(created["id"])
         dropped = self._send("drop", lambda: client.delete(path, headers={"Prefer": "wait=5"}))

@@ -3,10 +3,10 @@
 After a fault and the time to settle, six counters must be zero:
 
 - orphans: objects on a server that bear our prefix and that no live row names,
-- ghosts: active rows whose database is missing or whose login does not work,
+- ghosts: active rows whose database or schema is missing or whose login does not work,
 - zombies: rows and jobs that are unfinished past their time,
 - open: sessions of logins, or in databases, that no live row names,
-- double: more than one live credential or database for one token and type,
+- double: more than one live credential, database or schema for one token and type,
 - lost: promises to callers that are not kept, either way: what was acknowledged cannot be
   read, or what was dropped still can.
 """
@@ -16,23 +16,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-import pymysql
 from sqlalchemy import select
 
-from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
 from provisioning import errors
-from provisioning.installation import Installation
 from provisioning.models import Credentials, Job
+from provisioning.reconcile import backend_of, spec_of
 from provisioning.service import find_by_id
 from provisioning.states import UNFINISHED_JOBS, CredentialsState
 from provisioning.tokens import Caller as Principal
 from provisioning.vault import Secret
 from tests.faults.callers import Ledger, Promise
-from tests.faults.stack import SETTLE
+from tests.faults.engines.base import Inventory
+from tests.faults.stack import SETTLE, FaultyService
 
 LIVE = (CredentialsState.CREATING, CredentialsState.ACTIVE, CredentialsState.DROPPING)
-ANY_HOST = "%"
+#: A server, by its backend and its name.
+Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -59,62 +59,12 @@ class Findings:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """What one server has under the installation's prefix."""
-
-    databases: frozenset[str]
-    users: frozenset[str]
-    #: (user, database) of each grant.
-    grants: frozenset[tuple[str, str]]
-    #: (session, user, current database)
-    sessions: Sequence[tuple[int, str, str | None]]
-
-
-def take_inventory(server: MariaDB, prefix: str) -> Inventory:
-    """List what bears the prefix on a server; the grants' databases without the escapes."""
-    assert prefix, "without a prefix nothing could be told from others' objects"
-    pattern = prefix.replace("_", "\\_") + "%"
-    with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
-
-        def ask(query: str) -> list[tuple[object, ...]]:
-            cursor.execute(query, (pattern,))
-            return list(cursor.fetchall())
-
-        return Inventory(
-            databases=frozenset(
-                str(row[0])
-                for row in ask(
-                    "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE %s"
-                )
-            ),
-            users=frozenset(
-                str(row[0]) for row in ask("SELECT user FROM mysql.user WHERE user LIKE %s")
-            ),
-            grants=frozenset(
-                (str(user), str(database).replace("\\", ""))
-                for user, database in ask("SELECT user, db FROM mysql.db WHERE user LIKE %s")
-            ),
-            sessions=[
-                (int(str(number)), str(user), None if database is None else str(database))
-                for number, user, database in ask(
-                    "SELECT id, user, db FROM information_schema.processlist WHERE user LIKE %s"
-                )
-            ],
-        )
-
-
 class Oracle:
-    """Compares an installation with its servers, named as the configuration names them."""
+    """Compares a service's state with its engines."""
 
-    def __init__(
-        self,
-        installation: Installation,
-        servers: Mapping[str, MariaDB],
-        ledger: Ledger | None = None,
-    ) -> None:
-        self.installation = installation
-        self.servers = servers
+    def __init__(self, service: FaultyService, ledger: Ledger | None = None) -> None:
+        self.installation = service.installation
+        self.engines = {(engine.backend, engine.name): engine for engine in service.engines}
         self.ledger = ledger or Ledger()
 
     # Settling -----------------------------------------------------------------------
@@ -156,21 +106,21 @@ class Oracle:
         with self.installation.database.read() as session:
             rows = session.scalars(select(Credentials)).all()
         found = {
-            name: take_inventory(server, self.installation.prefix)
-            for name, server in self.servers.items()
+            place: engine.take_inventory(self.installation.prefix)
+            for place, engine in self.engines.items()
         }
         live = [row for row in rows if row.state in LIVE]
         active = [row for row in live if row.state is CredentialsState.ACTIVE]
         return Findings(
             orphans=_join(
-                _orphans(name, inventory, [row for row in live if row.server == name])
-                for name, inventory in found.items()
+                _orphans(place, inventory, [row for row in live if _place(row) == place])
+                for place, inventory in found.items()
             ),
-            ghosts=_join(self._ghost(row, found[row.server]) for row in active),
+            ghosts=_join(self._ghost(row, found[_place(row)]) for row in active),
             zombies=self.unfinished(),
             open=_join(
-                _open(name, inventory, [row for row in live if row.server == name])
-                for name, inventory in found.items()
+                _open(place, inventory, [row for row in live if _place(row) == place])
+                for place, inventory in found.items()
             ),
             double=_double(rows, found),
             lost=_join(
@@ -179,17 +129,18 @@ class Oracle:
         )
 
     def _ghost(self, row: Credentials, inventory: Inventory) -> list[str]:
-        if row.object_name not in inventory.databases:
-            return [f"{row.id} has no database {row.object_name}"]
-        if row.user_name not in inventory.users:
+        if row.object_name not in inventory.objects:
+            return [f"{row.id} has no {row.object_name}"]
+        if row.user_name not in inventory.logins:
             return [f"{row.id} has no login {row.user_name}"]
+        engine = self.engines[_place(row)]
         try:
             password = self.installation.vault.decrypt(row.secret)
-            _try_login(self.servers[row.server], row.user_name, password, row.object_name)
+            engine.try_login(backend_of(self.installation, row).describe(spec_of(row), password))
         except errors.ConfigurationError:
             return [f"{row.id} has no password that opens"]
-        except pymysql.Error as problem:
-            return [f"{row.id}: login {row.user_name} fails: {problem.args[0]}"]
+        except engine.error as problem:
+            return [f"{row.id}: login {row.user_name} fails: {problem}"]
         return []
 
     def _lost(self, number: str, promise: Promise) -> list[str]:
@@ -208,7 +159,7 @@ class Oracle:
         token = Secret(promise.token)
         owner = Principal(self.installation.tokens.verify(token), token)
         try:
-            return find_by_id(self.installation, owner, "mysql", number).details
+            return find_by_id(self.installation, owner, promise.backend, number).details
         except errors.CredentialsNotFound:
             return None
 
@@ -217,53 +168,48 @@ def _join(parts: Iterable[list[str]]) -> list[str]:
     return [text for part in parts for text in part]
 
 
-def _try_login(server: MariaDB, user: str, password: Secret, database: str) -> None:
-    pymysql.connect(
-        host=server.host,
-        port=server.port,
-        user=user,
-        password=password.reveal(),
-        database=database,
-        connect_timeout=10,
-        read_timeout=10,
-        ssl_disabled=True,
-    ).close()
+def _place(row: Credentials) -> Place:
+    return row.backend, row.server
 
 
-def _orphans(name: str, inventory: Inventory, rows: list[Credentials]) -> list[str]:
-    databases = {row.object_name for row in rows}
+def _orphans(place: Place, inventory: Inventory, rows: list[Credentials]) -> list[str]:
+    backend, server = place
+    objects = {row.object_name for row in rows}
     users = {row.user_name for row in rows}
     grants = {(row.user_name, row.object_name) for row in rows}
-    return (
-        [f"{name}: database {one}" for one in sorted(inventory.databases - databases)]
-        + [f"{name}: login {one}" for one in sorted(inventory.users - users)]
-        # A grant for a user or a database that is no orphan itself: counted once.
+    found = (
+        [f"object {one}" for one in sorted(inventory.objects - objects)]
+        + [f"login {one}" for one in sorted(inventory.logins - users)]
+        + [f"role {one}" for one in sorted(inventory.roles - users)]
+        # A grant for a user or an object that is no orphan itself: counted once.
         + [
-            f"{name}: grant of {user} on {database}"
-            for user, database in sorted(inventory.grants - grants)
-            if user in users and database not in inventory.databases - databases
+            f"grant of {user} on {object_}"
+            for user, object_ in sorted(inventory.grants - grants)
+            if user in users and object_ not in inventory.objects - objects
         ]
     )
+    return [f"{backend} {server}: {one}" for one in found]
 
 
-def _open(name: str, inventory: Inventory, rows: list[Credentials]) -> list[str]:
+def _open(place: Place, inventory: Inventory, rows: list[Credentials]) -> list[str]:
+    backend, server = place
     users = {row.user_name for row in rows}
-    databases = {row.object_name for row in rows} | {None}
+    objects = {row.object_name for row in rows} | {None}
     return [
-        f"{name}: session {number} of {user} in {database}"
-        for number, user, database in inventory.sessions
-        if user not in users or database not in databases
+        f"{backend} {server}: session {number} of {user} in {object_}"
+        for number, user, object_ in inventory.sessions
+        if user not in users or object_ not in objects
     ]
 
 
-def _double(rows: Sequence[Credentials], found: Mapping[str, Inventory]) -> list[str]:
-    """Count live rows, and databases that still exist for any row, by token and type."""
+def _double(rows: Sequence[Credentials], found: Mapping[Place, Inventory]) -> list[str]:
+    """Count live rows, and objects that still exist for any row, by token and type."""
 
     def holds(row: Credentials) -> bool:
         if row.state in (CredentialsState.CREATING, CredentialsState.ACTIVE):
             return True
-        inventory = found.get(row.server)
-        return inventory is not None and row.object_name in inventory.databases
+        inventory = found.get(_place(row))
+        return inventory is not None and row.object_name in inventory.objects
 
     owners = Counter((row.token_id, row.backend, row.type) for row in rows if holds(row))
     return [

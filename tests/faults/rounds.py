@@ -1,54 +1,63 @@
-"""Rounds of a fault: arm one failpoint after the other while traffic goes on."""
+"""Rounds of kills: arm one fail-point after the other while traffic goes on.
+
+A kill also hits whatever else the process was doing. A file that was taken is a kill that
+landed.
+"""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from threading import Event
+from typing import Any
 
-import pymysql
+from sqlalchemy import func, select
 
-from tests.faults.callers import Caller, Crowd, Ledger
-from tests.faults.stack import FaultyService, Points
-from tests.support.servers import connect_as
+from provisioning.models import Credentials
+from provisioning.states import CredentialsState
+from tests.faults.callers import LOST, Caller, Crowd, Ledger
+from tests.faults.engines.base import Engine
+from tests.faults.oracle import Oracle
+from tests.faults.stack import FaultyService, Points, supervised
+from tests.support.client import Client
 
 #: How often each point is used. More rounds find rarer orders of events.
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
 
-CREATE = (
-    "create.recording",
-    "create.intent",
-    "create.locked",
-    "create.database",
-    "create.login",
-    "create.grant",
-    "create.verified",
-    "create.active",
+#: Points of a request for a drop, a kill and an extend, in a front.
+REQUESTS = (
+    "delete.recording",
+    "delete.accepted",
+    "kill.accepted",
+    "extend.prolonged",
+    "extend.committed",
 )
-DROP = {
-    "sandbox": (
-        "drop.locked",
-        "drop.revoked",
-        "drop.sessions",
-        "drop.database",
-        "drop.login_locked",
-        "drop.login",
-        "drop.checked",
-    ),
-    "transformations": (
-        "drop.locked",
-        "drop.login_locked",
-        "drop.login",
-        "drop.database",
-        "drop.checked",
-    ),
-}
+#: Points of a job, before the backend's own and after them.
+DELETE = ("delete.claiming", "delete.claimed")
 KILL = ("kill.claiming", "kill.claimed", "kill.sessions", "kill.settled")
+
+
+def creation_points(engine: Engine) -> tuple[str, ...]:
+    """Return the points of a creation, in their order."""
+    return ("create.recording", "create.intent", *engine.create, "create.active")
+
+
+def removal_points(engine: Engine, type_: str) -> tuple[str, ...]:
+    """Return the points of a delete job, in their order."""
+    return (*DELETE, *engine.drop[type_], "delete.settled")
+
 
 #: Seconds a client repeats a request. A job may be hit at each of the points in turn, and
 #: every time its claim has to run out first.
 PATIENCE = 60.0
+#: Creations of which nobody is in charge that the rounds with workers keep in stock.
+STOCK = 16
+
+
+def longest(kills: int) -> float:
+    """Return the seconds that so many kills may take: about one each on a calm machine."""
+    return 60.0 + 3 * kills
 
 
 class Landed:
@@ -64,7 +73,7 @@ class Landed:
         """
         for name in names:
             points.arm(name)
-            points.wait_taken(name, timeout=30)
+            points.wait_taken(name, timeout=PATIENCE)
             self.counts[kind, name] += 1
 
     def total(self, kind: str, prefix: str) -> int:
@@ -85,12 +94,13 @@ class Traffic:
 
     _people = count(1)
 
-    def __init__(self, service: FaultyService, ledger: Ledger, type_: str) -> None:
-        self._service, self._ledger, self._type = service, ledger, type_
+    def __init__(self, service: FaultyService, ledger: Ledger, engine: Engine, type_: str) -> None:
+        self._service, self._ledger = service, ledger
+        self._engine, self._type = engine, type_
         self._stopped = Event()
         self._crowd = Crowd()
         #: Sessions that were open when their credential was dropped; never closed by us.
-        self._sessions: list[pymysql.Connection[pymysql.cursors.Cursor]] = []
+        self._sessions: list[Any] = []
         self.kept: list[tuple[Caller, str]] = []
 
     @contextmanager
@@ -114,17 +124,24 @@ class Traffic:
     def _use_two_of_one_person(self, *, keep: bool) -> None:
         person = str(next(self._people))
         first, second = (
-            Caller(self._service, self._ledger, person=person, front=n, patience=PATIENCE)
+            Caller(
+                self._service,
+                self._ledger,
+                backend=self._engine.backend,
+                person=person,
+                front=n,
+                patience=PATIENCE,
+            )
             for n in range(2)
         )
         one, other = first.create(self._type), second.create(self._type)
         assert first.extend(one["id"]).status == 200
-        self._sessions.append(connect_as(one["credentials"]))
+        self._sessions.append(self._engine.connect(one["credentials"]))
         first.kill(one["id"])
-        self._sessions.append(connect_as(one["credentials"]))
+        self._sessions.append(self._engine.connect(one["credentials"]))
         first.drop(one["id"])
         # The person's other credential still works, whatever died during the drop.
-        connect_as(other["credentials"]).close()
+        self._engine.try_login(other["credentials"])
         if keep:
             self.kept.append((second, other["id"]))
         else:
@@ -136,8 +153,88 @@ class Traffic:
         for caller, credentials_id in self.kept:
             body = caller.create(self._type)
             assert body["id"] == credentials_id
-            connect_as(body["credentials"]).close()
+            self._engine.try_login(body["credentials"])
 
     def close_sessions(self) -> None:
         for session in self._sessions:
-            session.close()
+            with suppress(self._engine.error):
+                session.close()
+
+
+# Rounds ---------------------------------------------------------------------------------
+
+
+def kill_in_traffic(
+    service: FaultyService,
+    ledger: Ledger,
+    engine: Engine,
+    type_: str,
+    *,
+    web: tuple[str, ...],
+    worker: tuple[str, ...],
+) -> None:
+    """Kill fronts and workers at the points while clients use credentials; nothing is left."""
+    landed, traffic, rounds = Landed(), Traffic(service, ledger, engine, type_), Crowd()
+    with supervised(service), traffic.flowing(clients=8):
+        rounds.run(landed.run, "web", service.points["web"], web)
+        rounds.run(landed.run, "worker", service.points["worker"], worker)
+        rounds.join(timeout=longest(max(len(web), len(worker))))
+    rounds.assert_no_problems()
+    print(f"\n{engine.backend} {type_}\n{landed.table()}")
+    Oracle(service, ledger).assert_clean()
+    traffic.assert_kept()
+    traffic.close_sessions()
+    assert landed.total("web", "") == len(web)
+    assert landed.total("worker", "") == len(worker)
+
+
+def kill_who_cleans_up(
+    service: FaultyService,
+    ledger: Ledger,
+    engine: Engine,
+    *,
+    web: tuple[str, ...],
+    worker: tuple[str, ...],
+) -> None:
+    """Kill workers that finish what fronts abandon, and fronts that undo what has failed."""
+    landed, rounds, feeder, fed = Landed(), Crowd(), Crowd(), Event()
+    with supervised(service):
+        feeder.run(_abandon_creations, service, engine, fed)
+        rounds.run(landed.run, "worker", service.points["worker"], worker)
+        rounds.run(landed.run, "web", service.points["web"], web)
+        try:
+            rounds.join(timeout=longest(max(len(web), len(worker))))
+        finally:
+            fed.set()
+            feeder.join()
+    rounds.assert_no_problems()
+    feeder.assert_no_problems()
+    service.points["web"].disarm()
+    print(f"\n{engine.backend}\n{landed.table()}")
+    Oracle(service, ledger).assert_clean()
+    assert landed.total("worker", "create.") == len(worker) > 0
+    assert landed.total("web", "") == len(web) > 0
+
+
+def _abandon_creations(service: FaultyService, engine: Engine, fed: Event) -> None:
+    """Send creates that fail after the intent (the row is left) or before the end (undone)."""
+    number = 0
+    while not fed.wait(0.05):
+        if _unfinished_creations(service) >= STOCK:
+            continue
+        number += 1
+        type_ = engine.types[number % len(engine.types)]
+        service.points["web"].arm("create.intent", "error")
+        service.points["web"].arm("create.verified", "error")
+        for _ in range(2):
+            front = number % len(service.fronts)
+            client = Client(service.port(front), service.token(), timeout=5)
+            # The front dies in the undoing, which is what the round is about.
+            with suppress(*LOST):
+                client.post(f"/provisioning/{engine.backend}", {"type": type_})
+
+
+def _unfinished_creations(service: FaultyService) -> int:
+    query = select(func.count()).where(Credentials.state == CredentialsState.CREATING)
+    with service.installation.database.read() as session:
+        return session.execute(query).scalar_one()

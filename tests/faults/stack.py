@@ -1,14 +1,15 @@
 """The service under attack: failpoints for each kind of process, and a supervisor."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from devstack.mariadb import MariaDB
 from devstack.processes import Process, descendants, wait_until
 from devstack.valkey import Valkey
+from provisioning.servers import url_key
+from tests.faults.engines.base import Engine
 from tests.support.client import Client
 from tests.support.service import Service
 
@@ -52,23 +53,24 @@ class FaultyService(Service):
     def __init__(
         self,
         directory: Path,
+        engines: Sequence[Engine],
         *,
-        mariadb: MariaDB,
         valkey: Valkey,
         state_url: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        self.engines = engines
         self._starting = threading.Lock()
         self.points = {kind: Points(directory / f"points-{kind}") for kind in ("web", "worker")}
         super().__init__(
             directory,
-            mariadb=mariadb,
             valkey=valkey,
             state_url=state_url,
             environment={
                 "CLAIM_SECONDS": str(CLAIM),
                 "SWEEP_SECONDS": str(SWEEP),
                 "RETRY_AFTER_SECONDS": "1",
+                **{url_key(engine.backend): engine.url for engine in engines},
                 **(environment or {}),
             },
         )

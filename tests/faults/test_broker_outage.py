@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from tests.faults.callers import Caller, Ledger
-from tests.faults.oracle import Oracle, take_inventory
+from tests.faults.engines.mysql import MySQLEngine
+from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
 from tests.support.servers import connect_as
 from tests.support.service import running
@@ -29,18 +29,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="module")
 def brokered(
-    tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, broker: Valkey
+    tmp_path_factory: pytest.TempPathFactory, mysql: MySQLEngine, broker: Valkey
 ) -> Iterator[FaultyService]:
-    service = FaultyService(tmp_path_factory.mktemp("brokered"), mariadb=mariadb, valkey=broker)
+    service = FaultyService(tmp_path_factory.mktemp("brokered"), [mysql], valkey=broker)
     with running(service, fronts=2, workers=2):
         yield service
 
 
 @pytest.mark.parametrize("seconds", [0, 30])
 def test_what_is_accepted_while_the_broker_is_away_is_done_after_it(
-    brokered: FaultyService, broker: Valkey, mariadb: MariaDB, ledger: Ledger, seconds: int
+    brokered: FaultyService, broker: Valkey, mysql: MySQLEngine, ledger: Ledger, seconds: int
 ) -> None:
-    oracle = Oracle(brokered.installation, {"default": mariadb}, ledger)
+    oracle = Oracle(brokered, ledger)
     caller, early = Caller(brokered, ledger), Caller(brokered, ledger)
     body = early.create("transformations")
     processes = [process.pid for process in (*brokered.workers, *brokered.beats)]
@@ -54,10 +54,10 @@ def test_what_is_accepted_while_the_broker_is_away_is_done_after_it(
     _drop_without_a_broker(brokered, late, late.create()["id"])
     database = body["credentials"]["db"]
     prefix = brokered.installation.prefix
-    assert database in take_inventory(mariadb, prefix).databases
+    assert database in mysql.take_inventory(prefix).objects
     broker.start()
     wait_until(
-        lambda: database not in take_inventory(mariadb, prefix).databases,
+        lambda: database not in mysql.take_inventory(prefix).objects,
         timeout=CATCH_UP,
         what="the drop accepted during the outage",
     )

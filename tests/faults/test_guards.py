@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
 from devstack.procfile import procfile_commands
 from devstack.valkey import Valkey
 from tests.faults.callers import LOST, Caller, Ledger
+from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService, is_stopped
 from tests.support import service as support
@@ -38,9 +38,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def guarded(service_directory: Path, mariadb: MariaDB, valkey: Valkey) -> Iterator[FaultyService]:
+def guarded(service_directory: Path, mysql: MySQLEngine, valkey: Valkey) -> Iterator[FaultyService]:
     """A service without processes; the tests start the fronts they want."""
-    service = FaultyService(service_directory, mariadb=mariadb, valkey=valkey)
+    service = FaultyService(service_directory, [mysql], valkey=valkey)
     with running(service, fronts=0, workers=0, beats=0):
         yield service
 
@@ -59,7 +59,7 @@ def start_fronts(
 def test_fencing_keeps_a_late_process_from_making_what_was_dropped(
     guarded: FaultyService,
     commands: Callable[[str], None],
-    mariadb: MariaDB,
+    mysql: MySQLEngine,
     ledger: Ledger,
     application: str,
     wrong: bool,
@@ -76,7 +76,7 @@ def test_fencing_keeps_a_late_process_from_making_what_was_dropped(
         caller.drop(caller.create("transformations")["id"])
         os.kill(child, signal.SIGCONT)
         late.result(timeout=30)
-    oracle = Oracle(guarded.installation, {"default": mariadb}, Ledger())
+    oracle = Oracle(guarded, Ledger())
     oracle.settle()
     findings = oracle.look()
     # What the late front makes anew, under a row of its own, is in order.
@@ -98,7 +98,7 @@ def _create(service: FaultyService, token: str) -> None:
 def test_intent_keeps_a_killed_process_from_leaving_a_database(
     guarded: FaultyService,
     commands: Callable[[str], None],
-    mariadb: MariaDB,
+    mysql: MySQLEngine,
     application: str,
     orphans: int,
 ) -> None:
@@ -108,7 +108,7 @@ def test_intent_keeps_a_killed_process_from_leaving_a_database(
     guarded.points["web"].arm("create.database")
     _create(guarded, guarded.token())
     guarded.points["web"].wait_taken("create.database")
-    oracle = Oracle(guarded.installation, {"default": mariadb})
+    oracle = Oracle(guarded)
     oracle.settle()
     assert oracle.look().counts() == {
         "orphans": orphans,
@@ -126,7 +126,7 @@ def test_intent_keeps_a_killed_process_from_leaving_a_database(
 def test_the_slot_keeps_equal_creates_from_making_two(
     guarded: FaultyService,
     commands: Callable[[str], None],
-    mariadb: MariaDB,
+    mysql: MySQLEngine,
     application: str,
     double: int,
 ) -> None:
@@ -139,6 +139,6 @@ def test_the_slot_keeps_equal_creates_from_making_two(
 
     with ThreadPoolExecutor(max_workers=8) as executor:
         list(executor.map(create, range(8)))
-    oracle = Oracle(guarded.installation, {"default": mariadb})
+    oracle = Oracle(guarded)
     oracle.settle()
     assert oracle.look().counts()["double"] == double

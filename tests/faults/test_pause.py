@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
@@ -23,16 +22,16 @@ from provisioning.models import Credentials, Job, Login
 from provisioning.states import CredentialsState
 from provisioning.vault import Secret
 from tests.faults.callers import Caller, Ledger
+from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages
-from tests.faults.oracle import Oracle, take_inventory
-from tests.faults.rounds import CREATE
+from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService, is_stopped
 from tests.support.client import Answer
 from tests.support.servers import connect_as, postgres_state_url
 from tests.support.service import running
 
-#: Where a front can stop with its work not done; the rest of `CREATE` comes after it.
-BEFORE_THE_END = CREATE[1:-1]
+#: Where a front can stop with its work not done.
+BEFORE_THE_END = ("create.intent", *MySQLEngine.create)
 #: Tries to stop a process in the middle of a step.
 ATTEMPTS = 5
 #: Drops that a worker is stopped in; the points that both types share are met in one of them.
@@ -52,14 +51,14 @@ HEALTHY = len(BEFORE_THE_END)
 @pytest.fixture(scope="module")
 def paused(
     tmp_path_factory: pytest.TempPathFactory,
-    mariadb: MariaDB,
+    mysql: MySQLEngine,
     valkey: Valkey,
     postgres: Postgres,
 ) -> Iterator[FaultyService]:
     """A front for every point of a creation, and one more that goes on; on PostgreSQL."""
     service = FaultyService(
         tmp_path_factory.mktemp("paused"),
-        mariadb=mariadb,
+        [mysql],
         valkey=valkey,
         state_url=postgres_state_url(postgres, "paused"),
     )
@@ -68,8 +67,8 @@ def paused(
 
 
 @pytest.fixture
-def paused_oracle(paused: FaultyService, mariadb: MariaDB, ledger: Ledger) -> Oracle:
-    return Oracle(paused.installation, {"default": mariadb}, ledger)
+def paused_oracle(paused: FaultyService, mysql: MySQLEngine, ledger: Ledger) -> Oracle:
+    return Oracle(paused, ledger)
 
 
 def wait_stopped(pid: int, point: str, *, timeout: float = 10) -> None:
@@ -110,8 +109,12 @@ def picture(oracle: Oracle) -> tuple[object, ...]:
         rows = session.execute(select(*columns).order_by(Credentials.id)).all()
         logins = session.execute(select(Login.id, Login.secret).order_by(Login.id)).all()
         queue = session.execute(select(*jobs).order_by(Job.id)).all()
-    inventory = take_inventory(oracle.servers["default"], oracle.installation.prefix)
-    return rows, logins, queue, inventory.databases, inventory.users, inventory.grants
+    found = [
+        (inventory.objects, inventory.logins, inventory.grants)
+        for engine in oracle.engines.values()
+        if (inventory := engine.take_inventory(oracle.installation.prefix))
+    ]
+    return rows, logins, queue, found
 
 
 class PausedCreations:
@@ -247,15 +250,15 @@ def _pause_in_transaction(
 
 def test_a_drop_that_another_finished_spares_what_was_made_since(
     service_directory: Path,
-    mariadb: MariaDB,
+    mysql: MySQLEngine,
     valkey: Valkey,
     postgres: Postgres,
     ledger: Ledger,
 ) -> None:
     """Since then the person has a new sandbox, with a login of the same name."""
     state_url = postgres_state_url(postgres, "late_drops")
-    service = FaultyService(service_directory, mariadb=mariadb, valkey=valkey, state_url=state_url)
-    oracle = Oracle(service.installation, {"default": mariadb}, ledger)
+    service = FaultyService(service_directory, [mysql], valkey=valkey, state_url=state_url)
+    oracle = Oracle(service, ledger)
     # Nothing sweeps before all are stopped, or they would take over from each other.
     with running(service, workers=len(DROPS), beats=0):
         drops = PausedDrops(service, ledger)

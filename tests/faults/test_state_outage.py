@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from tests.faults.callers import Ledger
+from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.load import Load
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
@@ -33,18 +33,18 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 def test_a_restart_of_the_state_database_is_an_outage_and_no_more(
     tmp_path_factory: pytest.TempPathFactory,
-    mariadb: MariaDB,
+    mysql: MySQLEngine,
     valkey: Valkey,
     state: Postgres,
     ledger: Ledger,
 ) -> None:
     service = FaultyService(
         tmp_path_factory.mktemp("stateful"),
-        mariadb=mariadb,
+        [mysql],
         valkey=valkey,
         state_url=postgres_state_url(state, "stateful"),
     )
-    load = Load(service, ledger)
+    load = Load(service, ledger, mysql)
     with running(service, fronts=2):
         with load.flowing(clients=6):
             load.run_for(2)
@@ -58,4 +58,4 @@ def test_a_restart_of_the_state_database_is_an_outage_and_no_more(
         assert not load.bad_outside(down, up + READY)
         assert not load.not_plain_outages()
         assert len(load.good_after(up + READY)) > 20
-        Oracle(service.installation, {"default": mariadb}, ledger).assert_clean()
+        Oracle(service, ledger).assert_clean()

@@ -14,12 +14,12 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import select
 
-from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.processes import descendants
 from devstack.valkey import Valkey
 from provisioning.models import Job
 from tests.faults.callers import Caller, Crowd, GaveUp, Ledger
+from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService, supervised
 from tests.support.servers import postgres_state_url
@@ -117,18 +117,18 @@ class Storm:
 @pytest.mark.timeout(SECONDS + 240)
 def test_a_storm_of_kills_loses_nothing(
     service_directory: Path,
-    mariadb: MariaDB,
+    mysql: MySQLEngine,
     valkey: Valkey,
     postgres: Postgres,
     ledger: Ledger,
 ) -> None:
     service = FaultyService(
         service_directory,
-        mariadb=mariadb,
+        [mysql],
         valkey=valkey,
         state_url=postgres_state_url(postgres, "storm"),
     )
-    oracle = Oracle(service.installation, {"default": mariadb}, ledger)
+    oracle = Oracle(service, ledger)
     storm = Storm(service, ledger)
     with running(service, fronts=3, workers=3), supervised(service) as supervisor:
         storm.rage(SECONDS)

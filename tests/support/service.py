@@ -22,7 +22,7 @@ START_SECONDS = 30
 
 
 class Service:
-    """Some fronts, workers and beats over one state, broker and MariaDB.
+    """Some fronts, workers and beats over one state, broker and, if given, MariaDB.
 
     Every process writes to a log in ``directory``; `logs` returns them all, for the hunt for
     secrets and for error messages.
@@ -34,7 +34,7 @@ class Service:
         self,
         directory: Path,
         *,
-        mariadb: MariaDB,
+        mariadb: MariaDB | None = None,
         valkey: Valkey,
         state_url: str | None = None,
         environment: Mapping[str, str] | None = None,
@@ -45,7 +45,7 @@ class Service:
             "STATE_URL": state_url or f"sqlite:///{directory}/state.db",
             "BROKER_URL": self._own_broker_database(valkey),
             "ENCRYPTION_KEYS": generate_key().reveal(),
-            "MYSQL_URL": mariadb.url,
+            **({"MYSQL_URL": mariadb.url} if mariadb else {}),
             "LOG_FORMAT": "json",
             "SWEEP_SECONDS": "1",
             "CLAIM_SECONDS": "4",
@@ -137,7 +137,7 @@ class Service:
             stopper.join()
         for port in self._ports.values():
             port.release()
-        self.installation.database.dispose()
+        self.installation.close()
 
     def _start(self, kind: str, extra: dict[str, str]) -> Process:
         self._counter += 1

@@ -1,0 +1,36 @@
+"""What tests do to rows, and read of them, in the state database itself."""
+
+from sqlalchemy import func, select, update
+
+from devstack.processes import wait_until
+from provisioning.database import now_ms
+from provisioning.models import Credentials, Job
+from provisioning.states import CredentialsState
+from tests.faults.stack import SETTLE, FaultyService
+
+
+def expire(service: FaultyService, numbers: list[int]) -> None:
+    """Let the credentials have ended a second ago, by the state database's clock."""
+    statement = (
+        update(Credentials).where(Credentials.id.in_(numbers)).values(expires_at=now_ms() - 1000)
+    )
+    with service.installation.database.write() as session:
+        session.execute(statement)
+
+
+def wait_dropped(service: FaultyService, numbers: list[int]) -> None:
+    query = select(func.count()).where(
+        Credentials.id.in_(numbers), Credentials.state == CredentialsState.DROPPED
+    )
+
+    def all_dropped() -> bool:
+        with service.installation.database.read() as session:
+            return session.execute(query).scalar_one() == len(numbers)
+
+    wait_until(all_dropped, timeout=SETTLE, what="all dropped")
+
+
+def jobs_of(service: FaultyService, numbers: list[int]) -> list[Job]:
+    query = select(Job).where(Job.credentials_id.in_(numbers))
+    with service.installation.database.read() as session:
+        return list(session.scalars(query))
