@@ -28,8 +28,9 @@ from provisioning.tokens import Caller, Principal
 COMPONENT = "keboola-provisioning-bundle"
 #: The project's limit of jobs that run at once.
 PARALLEL_LIMIT = "components.jobsParallelism"
-#: Pause between two looks at a job somebody waits for, in seconds: it starts here and grows.
-FIRST_PAUSE, LONGEST_PAUSE = 0.004, 0.25
+#: Pause between two looks at a job somebody waits for, in seconds: it starts here and grows. The
+#: end is seen late by half a pause: with this growth some 5 % of the job's own time.
+FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.004, 0.25, 1.1
 #: Tries to take a place of a project's at the same moment as others.
 PLACE_TRIES = 20
 #: The ``errorNote`` of a job that ended because its server stayed away.
@@ -185,7 +186,7 @@ def wait_for_job(database: Database, job: Job, seconds: float) -> Job:
         if left <= 0:
             break
         time.sleep(min(pause, left))
-        pause = min(pause * 1.2, LONGEST_PAUSE)
+        pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
         with database.read() as session:
             job = session.get_one(Job, job.id)
     return job
