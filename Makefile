@@ -39,8 +39,9 @@ format: $(INSTALLED) ## Bring the source into the style that lint checks.
 	@$(PYTHON) -m ruff check --quiet --fix .
 	@$(PYTHON) -m ruff format --quiet .
 
-bench: $(INSTALLED) ## Measure the service against raw SQL.
-	@$(PYTHON) -m devstack.packages mariadb
+bench: $(INSTALLED) ## Measure the service against raw SQL and raw Docker.
+	@$(PYTHON) -m devstack.packages mariadb docker mmdebstrap
+	@$(PYTHON) -m devstack.images
 	@$(PYTHON) -m benchmarks
 
 images: $(INSTALLED) ## Make the images of sandboxes, for machines that reach no registry.

@@ -19,6 +19,7 @@ from benchmarks import (
     removing,
     report,
     safety,
+    sandboxes,
     starting,
 )
 from benchmarks.bench import QUICK, Bench, Measure, Sizes
@@ -37,6 +38,9 @@ MEASURES: dict[str, Measure] = {
     "P6": removing.measure,
     "P5": reading.measure,
     "P4": existing.measure,
+    "P9": sandboxes.measure_single,
+    "P10": sandboxes.measure_crowd,
+    "P12": sandboxes.measure_accepting,
 }
 DOCUMENT = TREE / "docs" / "benchmarks.md"
 SCRATCH = TREE / ".provisioning-test" / "bench"

@@ -1,6 +1,6 @@
 """What every measure gets: the servers, the running service and the sizes of the run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,9 @@ class Sizes:
     filling_seconds: float = 60.0
     removals: int = 25
     jobs: int = 40
+    #: Sandboxes one after the other, and cycles of each of eight callers.
+    sandboxes: int = 12
+    sandbox_cycles: int = 4
 
 
 QUICK = Sizes(
@@ -41,6 +44,8 @@ QUICK = Sizes(
     rows=50_000,
     removals=5,
     jobs=8,
+    sandboxes=4,
+    sandbox_cycles=2,
 )
 
 
@@ -71,11 +76,15 @@ class Bench:
             self.service.start()
             yield self
 
-    def new_service(self, stack: ExitStack) -> Service:
+    def new_service(self, stack: ExitStack, settings: Mapping[str, str] | None = None) -> Service:
         """Return another service with a state of its own, not started yet."""
         self._services += 1
         service = Service(
-            self.directory / f"service-{self._services}", self.mariadb, self.valkey, self._services
+            self.directory / f"service-{self._services}",
+            self.mariadb,
+            self.valkey,
+            self._services,
+            settings or {},
         )
         stack.callback(service.stop)
         return service

@@ -24,7 +24,9 @@ INTRODUCTION = """\
 
 `make bench` writes this file. It starts a MariaDB, a broker and the service of its own, with
 the `Procfile`'s commands, default settings and SQLite as state, everything durable; measures;
-and removes all of it. It needs no other machine and takes a few minutes.
+and removes all of it. It needs no other machine and takes some minutes. Sandboxes are measured
+on a Docker engine of its own, where root runs it and Docker and mmdebstrap are installed; else
+it says that their rows are skipped.
 
 **Raw** is the same SQL from a plain script over warm connections to the same server, with the
 same number of logins there. The service and raw take turns, round by round, so that a noisy
@@ -52,6 +54,16 @@ METHOD = """\
 - **P6.** A login with one open session and one table. The verb locks the account, ends its
   sessions, drops, ends again and looks that nothing is left; raw does not look. DELETE over
   HTTP is the same through a job, a broker and a worker, until the caller has its 200.
+- **P9.** From the rows of create jobs: `ended_at` - `created_at`, with a stub in the place of a
+  notebook, so that what is left is the making. Raw is a network, a container, its files, its
+  start and looks at its page, over one client of Docker's library. The service also looks for
+  leftovers and commits each step. The caller's line has the HTTP of the create and of
+  `GET /queue/job/ID?wait=60` in it.
+- **P10.** Eight callers, each with a connection and a token, create and drop and wait for both;
+  raw is eight threads with a client each. A drop of the service ends with a look that all is
+  gone and the port is closed.
+- **P12.** POST of creates by one client while no worker of sandboxes runs and a thousand wait;
+  in turn with a service where nobody waits but those it has just accepted.
 - **P13.** From the rows of kill jobs, one at a time: `started_at` - `created_at`.
 - **P17.** `/proc/PID/smaps_rollup` after the first requests and jobs, one value a process.
 - **P18.** Creates inside one process: as the service does it, and with the same backend but

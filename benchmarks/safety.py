@@ -128,7 +128,7 @@ def _create_and_record(installation: Installation, caller: Caller) -> None:
     values = {name: getattr(row, name) for name in _COLUMNS}
     with installation.database.write() as session:
         session.connection().execute(_RECORD, values)
-    view_of(installation, row, now)
+    view_of(installation, owner, row, now)
 
 
 def _lock_and_release(bench: Bench) -> float:

@@ -1,6 +1,7 @@
 """The service as it is deployed: the Procfile's processes over one SQLite state."""
 
 import http.client
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +29,14 @@ class Service:
     state, and for what is measured without HTTP.
     """
 
-    def __init__(self, directory: Path, mariadb: MariaDB, valkey: Valkey, number: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        mariadb: MariaDB,
+        valkey: Valkey,
+        number: int,
+        settings: Mapping[str, str],
+    ) -> None:
         directory.mkdir(parents=True)
         self.directory = directory
         self.state_file = directory / "state.db"
@@ -39,6 +47,7 @@ class Service:
             "ENCRYPTION_KEYS": generate_key().reveal(),
             "MYSQL_URL": mariadb.url,
             "BEAT_SCHEDULE": str(directory / "beat-schedule"),
+            **settings,
         }
         self.processes: dict[str, Process] = {}
         self._ports: list[HeldPort] = []
@@ -55,6 +64,10 @@ class Service:
         self._start("worker", "worker", {})
         self._start("beat", "beat", {})
         self.start_front("web", FRONT_PROCESSES)
+
+    def start_sandbox_worker(self) -> None:
+        """Start a worker of sandboxes."""
+        self._start("docker", "docker", {})
 
     def start_front(self, name: str, processes: int) -> int:
         """Start a front, wait until it is ready, and return its port."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devstack.docker import DockerEngine
+from devstack.docker import DockerEngine, InUse
 from devstack.executables import find_program, require_program
 from devstack.processes import Process, StartFailed, dying_with_parent
 from devstack.procfile import TREE
@@ -84,6 +84,24 @@ def cache_directory() -> Path:
     """Where bases stay between runs, whoever asked for them."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "provisioning-images"
+
+
+def start_engine() -> DockerEngine:
+    """Start the first engine of the cache that nobody uses; it has images of earlier runs."""
+    number = 0
+    while True:
+        engine = DockerEngine(cache_directory() / f"engine-{number}")
+        try:
+            engine.start()
+        except InUse:
+            number += 1
+            continue
+        except StartFailed:
+            # A run that was killed may leave data that no engine starts on.
+            engine.stop()
+            shutil.rmtree(engine.data)
+            engine.start()
+        return engine
 
 
 def _base_digest() -> str:
