@@ -8,14 +8,10 @@ import csv
 import io
 import json
 import socket
-import ssl
 import tarfile
-import urllib.request
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
 import pytest
 
@@ -26,7 +22,7 @@ from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import finished_job, require_error, require_not_found
 from tests.contract.test_jobs import require_record
 from tests.support.client import Client
-from tests.support.sandboxes import docker_url, objects_of
+from tests.support.sandboxes import docker_url, objects_of, page
 from tests.support.service import Service
 
 ASYNC = "/provisioning/async/docker"
@@ -116,23 +112,6 @@ def drop(client: Client, credentials_id: object) -> dict[str, Any]:
     job = finished_job(client, int(answer.body["id"]))
     assert job["params"] == {"backend": "docker", "id": str(credentials_id)}
     return job
-
-
-def page(credentials: dict[str, Any], path: str = "/", password: str = "") -> int:
-    """Return the status of a sandbox's page; it has a certificate that nobody knows."""
-    trusting = ssl._create_unverified_context()
-    request = urllib.request.Request(
-        f"https://{credentials['hostname']}:{credentials['port']}{path}"
-    )
-    if password:
-        login = f"{credentials['user']}:{password}".encode()
-        request.add_header("Authorization", f"Basic {b64encode(login).decode()}")
-    try:
-        with urllib.request.urlopen(request, timeout=5, context=trusting) as answer:
-            assert b"Jupyter" in answer.read()
-            return int(answer.status)
-    except HTTPError as problem:
-        return problem.code
 
 
 def require_closed(credentials: dict[str, Any]) -> None:

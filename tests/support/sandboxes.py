@@ -1,6 +1,10 @@
 """What tests of the whole service need to know of a Docker engine."""
 
+import ssl
+import urllib.request
+from base64 import b64encode
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 
 from devstack import images
@@ -26,3 +30,20 @@ def objects_of(engine: DockerEngine, credentials_id: object | None = None) -> li
     client = engine.client()
     containers = client.containers.list(all=True, filters={"label": label})
     return [*containers, *client.networks.list(filters={"label": label})]
+
+
+def page(credentials: dict[str, Any], path: str = "/", password: str = "") -> int:
+    """Return the status of a sandbox's page; it has a certificate that nobody knows."""
+    trusting = ssl._create_unverified_context()
+    request = urllib.request.Request(
+        f"https://{credentials['hostname']}:{credentials['port']}{path}"
+    )
+    if password:
+        login = f"{credentials['user']}:{password}".encode()
+        request.add_header("Authorization", f"Basic {b64encode(login).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=5, context=trusting) as answer:
+            assert b"Jupyter" in answer.read()
+            return int(answer.status)
+    except HTTPError as problem:
+        return problem.code
