@@ -117,7 +117,7 @@ class Traffic:
 
     def _live(self, number: int) -> None:
         for turn in count(number):
-            if self._stopped.wait(0.05):
+            if self._stopped.wait(0.3):
                 return
             self._use_two_of_one_person(keep=turn % 5 == 0)
 
