@@ -22,6 +22,7 @@ from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import finished_job, require_error, require_not_found
 from tests.contract.test_jobs import require_record
 from tests.support.client import Client
+from tests.support.docker_engine import remove_all_but_images
 from tests.support.sandboxes import docker_url, objects_of, page
 from tests.support.service import Service
 
@@ -72,6 +73,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sandboxes(
     make_service: ServiceMaker, docker_engine: DockerEngine, storage: Path
 ) -> Iterator[Service]:
+    remove_all_but_images(docker_engine)
     images.provide(docker_engine.client(), images.STUB)
     environment = {
         "DOCKER_URL": docker_url(docker_engine, memory_mb=128, ready_seconds=5),

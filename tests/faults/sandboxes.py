@@ -20,6 +20,7 @@ from provisioning.models import Credentials, Job
 from provisioning.states import UNFINISHED_JOBS, CredentialsState
 from tests.faults.stack import Points
 from tests.support.client import Client
+from tests.support.docker_engine import remove_all_but_images
 from tests.support.sandboxes import docker_url, page
 from tests.support.service import Service
 
@@ -54,6 +55,7 @@ class SandboxService(Service):
 
 def environment_of(engine: DockerEngine) -> dict[str, str]:
     """Return the settings of a service with sandboxes, one type of which has a volume."""
+    remove_all_but_images(engine)
     client = engine.client()
     images.provide(client, images.STUB)
     container = client.containers.create(images.STUB.tag)

@@ -18,14 +18,15 @@ def docker_engine() -> Iterator[DockerEngine]:
         pytest.skip("a private Docker engine needs root")
     engine = images.start_engine()
     try:
-        _remove_all_but_images(engine)
+        remove_all_but_images(engine)
         yield engine
-        _remove_all_but_images(engine)
+        remove_all_but_images(engine)
     finally:
         engine.stop()
 
 
-def _remove_all_but_images(engine: DockerEngine) -> None:
+def remove_all_but_images(engine: DockerEngine) -> None:
+    """Start anew: several installations have credentials of the same numbers."""
     client = engine.client()
     for container in client.containers.list(all=True):
         container.remove(force=True)
