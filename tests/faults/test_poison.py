@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.models import Job
 from tests.faults.callers import Caller, Ledger
+from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
 from tests.support.servers import connect_as
@@ -18,12 +18,10 @@ POINT = "drop.locked"
 
 
 def test_a_job_that_kills_its_worker_each_time_is_given_up(
-    service_directory: Path, mariadb: MariaDB, valkey: Valkey, ledger: Ledger
+    service_directory: Path, mysql: MySQLEngine, valkey: Valkey, ledger: Ledger
 ) -> None:
     environment = {"CLAIM_SECONDS": "1", "JOB_ATTEMPTS": str(ATTEMPTS)}
-    service = FaultyService(
-        service_directory, mariadb=mariadb, valkey=valkey, environment=environment
-    )
+    service = FaultyService(service_directory, [mysql], valkey=valkey, environment=environment)
     with running(service):
         caller = Caller(service, ledger)
         body = caller.create()
@@ -47,7 +45,7 @@ def test_a_job_that_kills_its_worker_each_time_is_given_up(
         # The credential is visible again, as after every delete that failed.
         connect_as(caller.ask("GET", f"/provisioning/mysql/{body['id']}").body["credentials"])
         caller.drop(body["id"])
-        Oracle(service.installation, {"default": mariadb}, ledger).assert_clean()
+        Oracle(service, ledger).assert_clean()
 
 
 def attempts_of(service: FaultyService, job: int) -> int:
