@@ -14,6 +14,7 @@ from provisioning.cli_jobs import jobs, open_database, print_table, workers
 from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
 from provisioning.installation import Installation
+from provisioning.settings import KEYS
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
 from provisioning.validity import format_time
 from provisioning.vault import Vault, generate_key
@@ -33,7 +34,7 @@ def show_config(reference: bool) -> None:
         click.echo(configuration.reference(), nl=False)
         return
     config = configuration.load()
-    for key in configuration.KEYS:
+    for key in KEYS:
         value = config[key.name]
         shown = "********" if key.secret and _is_set(value) else value
         if isinstance(shown, tuple):
