@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import socket
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -226,6 +227,17 @@ def test_a_hung_server_fails_in_time_and_is_back_after(
         assert backend.exists(spec)
     finally:
         server.stop()
+
+
+def test_a_login_at_a_silent_server_keeps_its_own_time_out() -> None:
+    # Also of connections that are not the backend's, such as the state database's.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(psycopg2.OperationalError, match="no answer"):
+            psycopg2.connect(
+                host="127.0.0.1", port=silent.getsockname()[1], user="a", connect_timeout=1
+            )
+    assert time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def _wait(connection: Any) -> None:
     libpq has no time-out for an answer: a hung server would hold the thread until its
     machine is back. psycopg2 lets the waiting be ours instead.
     """
-    end = time.monotonic() + getattr(connection, "silence_seconds", SILENCE_SECONDS)
+    end = time.monotonic() + _patience(connection)
     while (state := connection.poll()) != POLL_OK:
         left = end - time.monotonic()
         descriptor = [connection.fileno()]
@@ -64,6 +64,16 @@ def _wait(connection: Any) -> None:
         if not any(ready):
             # The driver closes a connection whose waiting failed.
             raise psycopg2.OperationalError("no answer from the server in time")
+
+
+def _patience(connection: Any) -> float:
+    """Return the seconds a connection waits for its server, here or in the state database."""
+    if connection.status == extensions.STATUS_SETUP:
+        # While we do the waiting, libpq leaves its own time-out for logins to us as well.
+        login = extensions.parse_dsn(connection.dsn).get("connect_timeout")
+        if login:
+            return float(login)
+    return float(getattr(connection, "silence_seconds", SILENCE_SECONDS))
 
 
 extensions.set_wait_callback(_wait)
