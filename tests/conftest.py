@@ -12,6 +12,9 @@ DOCKER = re.compile(r"tests/(images/|[a-z]+/test_\w*(docker|sandboxes)\w*\.py)")
 #: The first parameter of the contract's tests: the kind of the state database.
 STATE = re.compile(r"tests/contract/.*\[(sqlite|postgresql|mariadb)\b")
 
+#: Groups of tests that mostly wait: for claims to run out, or for images to start.
+LONG = re.compile(r"docker$|tests/faults/|tests/devstack/test_run")
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -23,6 +26,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group_of(nodeid)
 
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the groups that take minutes, so that no runner is left alone with one."""
+    items.sort(key=lambda item: not LONG.match(group_of(item.nodeid)))
 
 
 def group_of(nodeid: str) -> str:
