@@ -20,11 +20,12 @@ accept_content = ["json"]
 task_default_queue = "provisioning"
 timezone = "UTC"
 
+beat_scheduler = "workers.beat:Scheduler"
 beat_schedule = {
     "sweep": {
         "task": "sweep",
         "schedule": float(_sweep_seconds),
-        # Sweeps that nobody took must not pile up while workers are away.
-        "options": {"expires": _sweep_seconds * 2},
+        # Sweeps that nobody took are not made up for.
+        "options": {"queue": "provisioning-upkeep", "expires": _sweep_seconds * 2},
     }
 }

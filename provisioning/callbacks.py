@@ -81,7 +81,7 @@ def due_callbacks() -> Select[int, str]:
             or_(Callback.claim_until.is_(None), Callback.claim_until <= now_ms()),
             Callback.not_before <= now_ms(),
         )
-        .order_by(Callback.id)
+        .order_by(Callback.not_before, Callback.id)
     )
 
 

@@ -108,6 +108,11 @@ def worked_with(name: str) -> frozenset[str]:
     return frozenset(other.name for other in BACKENDS.values() if not other.asynchronous)
 
 
+def worker_groups() -> set[frozenset[str]]:
+    """Return the backends by the workers that take their jobs."""
+    return {worked_with(name) for name in BACKENDS}
+
+
 def require_type(rules: BackendRules, type_: str) -> None:
     """Raise ``TypeInvalid`` unless ``type_`` is a type of the backend, case-sensitively."""
     if type_ not in rules.types:

@@ -1,24 +1,27 @@
 """What is due: expired credentials, and work whose message or process was lost."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from provisioning.callbacks import due_callbacks
+from provisioning.catalog import worker_groups
 from provisioning.database import now_ms
 from provisioning.events import Action, record_credentials_event
 from provisioning.idempotency import forget_old_keys
 from provisioning.installation import Installation
 from provisioning.jobs import record_job
-from provisioning.models import Credentials
+from provisioning.models import Credentials, Job
 from provisioning.states import CredentialsState, JobCommand
 from provisioning.turns import due_jobs
 from provisioning.validity import format_time
 
-#: Rows of each kind that one sweep takes up; the next one follows in seconds.
+#: Jobs of the same workers that one sweep finds, and credentials, and callbacks; the next one
+#: follows in seconds.
 SWEEP_BATCH = 200
+RECOVERY_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,9 @@ class Due:
     """What somebody should work on now: id and backend of jobs, credentials without a job,
     and finished jobs whose end was not told."""
 
-    jobs: Sequence[tuple[int, str]]
-    credentials: Sequence[tuple[int, str]]
-    callbacks: Sequence[tuple[int, str]]
+    jobs: list[tuple[int, str]]
+    credentials: list[tuple[int, str]]
+    callbacks: list[tuple[int, str]]
 
 
 def retire(session: Session, row: Credentials) -> None:
@@ -71,14 +74,18 @@ def sweep(installation: Installation) -> Due:
             for row in expired:
                 retire(session, row)
     forget_old_keys(installation.database)
+    due = Due([], [], [])
     with installation.database.read() as session:
-        return Due(
-            jobs=due_jobs(session, SWEEP_BATCH),
-            credentials=[(row.id, row.backend) for row in session.execute(_abandoned())],
-            callbacks=[
-                (row.id, row.backend) for row in session.execute(due_callbacks().limit(SWEEP_BATCH))
-            ],
-        )
+        # Each for itself: what waits for workers that are away hides nothing from the others.
+        for backends in worker_groups():
+            due.jobs.extend(due_jobs(session, backends, SWEEP_BATCH))
+            due.credentials.extend(_pairs(session, _abandoned(backends)))
+            due.callbacks.extend(_pairs(session, _due_callbacks(backends)))
+    return due
+
+
+def _pairs(session: Session, query: Select[int, str]) -> list[tuple[int, str]]:
+    return [(row.id, row.backend) for row in session.execute(query.limit(RECOVERY_BATCH))]
 
 
 def _expired() -> Select[Credentials]:
@@ -89,15 +96,20 @@ def _expired() -> Select[Credentials]:
     )
 
 
-def _abandoned() -> Select[int, str]:
+def _abandoned(backends: Collection[str]) -> Select[int, str]:
+    """Return the query of rows that no job and no process drives; the longest due come first."""
     return (
         select(Credentials.id, Credentials.backend)
         .where(
             Credentials.state.in_((CredentialsState.CREATING, CredentialsState.DROPPING)),
+            Credentials.backend.in_(backends),
             Credentials.job_id.is_(None),
             or_(Credentials.claim_until.is_(None), Credentials.claim_until <= now_ms()),
             Credentials.not_before <= now_ms(),
         )
-        .order_by(Credentials.id)
-        .limit(SWEEP_BATCH)
+        .order_by(Credentials.not_before, Credentials.id)
     )
+
+
+def _due_callbacks(backends: Collection[str]) -> Select[int, str]:
+    return due_callbacks().where(Job.backend.in_(backends))

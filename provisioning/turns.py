@@ -163,19 +163,20 @@ def next_after(database: Database, job: Job) -> tuple[int, str] | None:
     return (found.id, found.backend) if found is not None and found.id != job.id else None
 
 
-def due_jobs(session: Session, limit: int) -> list[tuple[int, str]]:
-    """Return id and backend of unfinished jobs nobody works on.
+def due_jobs(session: Session, backends: Collection[str], limit: int) -> list[tuple[int, str]]:
+    """Return id and backend of some unfinished jobs of these backends that nobody works on.
 
-    Their message was lost, or their worker.
+    Their message was lost, or their worker, or still waits. Any will do: whose turn it is, the
+    worker finds out.
     """
     query = (
         select(Job.id, Job.backend)
         .where(
             Job.status.in_(UNFINISHED_JOBS),
+            Job.backend.in_(backends),
             or_(Job.claim_until.is_(None), Job.claim_until <= now_ms()),
             Job.not_before <= now_ms(),
         )
-        .order_by(Job.id)
         .limit(limit)
     )
     return [(row.id, row.backend) for row in session.execute(query)]

@@ -1,18 +1,31 @@
 """The messages that wake workers. Each says only that a row may be due."""
 
 import time
+from itertools import chain, zip_longest
+from typing import Any
 
 import structlog
 
 from provisioning.catalog import BACKENDS
+from provisioning.expiry import Due
 from workers.app import app
 
 log = structlog.get_logger()
 
 #: As in the top level module `celeryconfig`.
 DEFAULT_QUEUE = "provisioning"
+#: Behind a queue's name: the queue of sweeps and of what they find. Workers take from both in
+#: turn, so that upkeep does not wait behind a thousand jobs, nor a job behind upkeep.
+UPKEEP = "-upkeep"
+#: Messages in a queue that a sweep does not count: other sweeps, and jobs that have just come.
+UNCOUNTED = 10
+#: Messages between two looks at how many wait: others sweep at the same moment.
+CHUNK = 20
 #: Seconds without a further try after the broker did not take a message.
 BROKER_PAUSE = 1.0
+
+#: The name and the arguments of a task.
+Message = tuple[str, tuple[Any, ...]]
 
 
 class _Broker:
@@ -20,7 +33,7 @@ class _Broker:
 
 
 def queue_of(backend: str) -> str:
-    """Return the queue of a backend's work: what takes long has workers of its own."""
+    """Return the queue of a backend's jobs: what takes long has workers of its own."""
     slow = BACKENDS[backend].asynchronous if backend in BACKENDS else False
     return f"{DEFAULT_QUEUE}-{backend}" if slow else DEFAULT_QUEUE
 
@@ -36,27 +49,76 @@ def wake(job_id: int, backend: str) -> bool:
     The row is the queue: the worker may find that it is another one's turn, and a lost
     message delays a job until the next sweep, no more.
     """
-    return _send("job", job_id, backend)
-
-
-def wake_credentials(credentials_id: int, backend: str) -> bool:
-    """Tell a worker that a credential was left in the middle of a step."""
-    return _send("credentials", credentials_id, backend)
+    return _send(queue_of(backend), ("job", (job_id,)))
 
 
 def wake_callback(job_id: int, backend: str) -> bool:
     """Tell a worker that the end of a job is to be told."""
-    return _send("callback", job_id, backend)
+    return _send(queue_of(backend) + UPKEEP, ("callback", (job_id,)))
 
 
-def _send(task: str, row_id: int, backend: str) -> bool:
+def wake_due(due: Due) -> None:
+    """Send messages for what a sweep has found.
+
+    Every sweep finds the same again while the workers of a queue are away. So what waits there
+    already counts for as many rows, and a queue never holds much more than one sweep's messages.
+    """
+    queues: dict[str, list[Message]] = {}
+    for job_id, backend in due.jobs:
+        queues.setdefault(queue_of(backend), []).append(("job", (job_id,)))
+    upkeep = zip_longest(
+        ((backend, ("credentials", (number,))) for number, backend in due.credentials),
+        ((backend, ("callback", (number,))) for number, backend in due.callbacks),
+    )
+    for backend, message in filter(None, chain.from_iterable(upkeep)):
+        queues.setdefault(queue_of(backend) + UPKEEP, []).append(message)
+    for queue, messages in queues.items():
+        _send_bounded(queue, messages)
+
+
+def count_waiting(queue: str) -> int:
+    """Return how many messages of a queue no worker has taken yet; 0 without a broker."""
+    if _is_silent():
+        return 0
+    try:
+        with app.pool.acquire(block=True) as connection, connection.channel() as channel:
+            try:
+                return int(channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:
+                # Nobody has sent anything there as yet.
+                return 0
+    except Exception as problem:  # every transport has its own errors
+        _note_silence(problem)
+        return 0
+
+
+def _send_bounded(queue: str, messages: list[Message]) -> None:
+    position = 0
+    while position < len(messages):
+        position = max(position, count_waiting(queue) - UNCOUNTED)
+        for message in messages[position : position + CHUNK]:
+            if not _send(queue, message):
+                return
+        position += CHUNK
+
+
+def _send(queue: str, message: Message) -> bool:
+    task, arguments = message
     # While the broker is down, only one call in a second waits to find that out.
-    if time.monotonic() < _Broker.silent_until:
+    if _is_silent():
         return False
     try:
-        app.send_task(task, (row_id,), queue=queue_of(backend), retry=False)
+        app.send_task(task, arguments, queue=queue, retry=False)
     except Exception as problem:  # every transport has its own errors
-        _Broker.silent_until = time.monotonic() + BROKER_PAUSE
-        log.warning("broker_unavailable", problem=type(problem).__name__)
+        _note_silence(problem)
         return False
     return True
+
+
+def _is_silent() -> bool:
+    return time.monotonic() < _Broker.silent_until
+
+
+def _note_silence(problem: Exception) -> None:
+    _Broker.silent_until = time.monotonic() + BROKER_PAUSE
+    log.warning("broker_unavailable", problem=type(problem).__name__)

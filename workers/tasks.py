@@ -14,7 +14,7 @@ from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
 from provisioning.turns import next_after
 from workers.app import app
-from workers.messages import backends_of, wake, wake_callback, wake_credentials
+from workers.messages import backends_of, wake, wake_callback, wake_due
 
 log = structlog.get_logger()
 
@@ -63,16 +63,9 @@ def send_callback(job_id: int) -> None:
 
 @app.task(name="sweep")
 def sweep() -> None:
-    """Retire what has expired, send a message for what is due, and forget what is old."""
+    """Send messages for what is due, and forget what is old."""
     try:
-        due = expiry.sweep(installation())
+        wake_due(expiry.sweep(installation()))
         retention.forget_old(installation())
     except StateUnavailable:
         log.warning("state_unavailable", task="sweep")
-        return
-    for job_id, backend in due.jobs:
-        wake(job_id, backend)
-    for credentials_id, backend in due.credentials:
-        wake_credentials(credentials_id, backend)
-    for job_id, backend in due.callbacks:
-        wake_callback(job_id, backend)

@@ -28,10 +28,10 @@ class Messages:
     def send_sweep(self) -> None:
         self._celery.send_task("sweep", (), queue=QUEUE, retry=False)
 
-    def waiting(self) -> int:
+    def waiting(self, queue: str = QUEUE) -> int:
         """Return how many messages no worker has taken yet."""
         with redis.Redis.from_url(self._url) as broker:
-            return int(broker.llen(QUEUE))
+            return int(broker.llen(queue))
 
     def lose(self) -> None:
         """Empty the broker."""
