@@ -24,6 +24,8 @@ from provisioning.models import Job, RequestKey
 HEADER = "Idempotency-Key"
 #: Milliseconds that a key is kept: a day.
 KEPT = 24 * 3600 * 1000
+#: Keys that one sweep forgets: few, since it holds up the writes of others.
+FORGET_BATCH = 500
 _KEY = re.compile("[!-~]{1,255}")
 
 
@@ -100,12 +102,20 @@ def record_key(session: Session, key: SentKey, job: Job) -> None:
 
 
 def forget_old_keys(database: Database) -> None:
-    """Remove the keys that are not kept any longer."""
+    """Remove a batch of the keys that are not kept any longer; the next sweep goes on."""
+    old = (
+        select(RequestKey.digest)
+        .where(_is_old())
+        .order_by(RequestKey.created_at)
+        .limit(FORGET_BATCH)
+    )
     with database.read() as session:
-        if session.scalars(select(RequestKey.digest).where(_is_old()).limit(1)).first() is None:
-            return
+        found = sorted(session.scalars(old))
+    if not found:
+        return
     with database.write() as session:
-        session.execute(delete(RequestKey).where(_is_old()))
+        # One of them may have been used again meanwhile.
+        session.execute(delete(RequestKey).where(RequestKey.digest.in_(found), _is_old()))
 
 
 def _is_old() -> Any:

@@ -208,7 +208,7 @@ def _forget_unused_login(session: Session, login_id: int) -> None:
         session.execute(delete(Login).where(Login.id == login_id))
 
 
-def again(attempts: int, failure: str) -> dict[str, Any]:
+def again(attempts: int, failure: str | None) -> dict[str, Any]:
     """Return the values that put a row or a job back for a later try."""
     delay = min(FIRST_DELAY * 2 ** min(attempts, 10), LONGEST_DELAY)
     return {"attempts": attempts + 1, "not_before": now_ms() + delay, "failure": failure}
@@ -232,6 +232,9 @@ def resume(installation: Installation, credentials_id: int) -> None:
     with installation.database.write() as session:
         lease = take(session, Credentials, credentials_id, installation.config["CLAIM_SECONDS"])
         row = session.get(Credentials, credentials_id)
+        if lease is not None and row is not None:
+            # Counted beforehand: what kills whoever takes it up is taken up ever less often.
+            lease.write(session, **again(row.attempts, row.failure))
     if lease is None or row is None:
         return
     try:
@@ -241,7 +244,7 @@ def resume(installation: Installation, credentials_id: int) -> None:
             finish_drop(installation, row, lease)
         else:
             with installation.database.write() as session:
-                lease.close(session)
+                lease.close(session, attempts=row.attempts, not_before=row.not_before)
     except EngineError:
         # Logged and undone where it happened; nobody waits for an answer here.
         return
