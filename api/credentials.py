@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from api.queue import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
-from api.responses import answer
+from api.responses import answer, quota_warning
 from api.schemas import CreateCredentials, CreateSnowflake, NoParameters
 from api.waiting import wait, wake_worker
 from provisioning import creation, errors, service
@@ -32,7 +32,8 @@ def create(backend: str) -> Response:
     creation.require_enabled(installation().config, rules, caller.principal)
     key = parameters.get("publicKey")
     view = creation.get_or_create(installation(), caller, rules, type_, key)
-    return answer(_body(view, {"url": f"{backend}/{view.id}"}), 201)
+    body = _body(view, {"url": f"{backend}/{view.id}"})
+    return answer({**body, **quota_warning(view.quota_warning)}, 201)
 
 
 @blueprint.get("/<backend:backend>")

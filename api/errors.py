@@ -18,6 +18,7 @@ STATUS: dict[str, int] = {
     "cannot_extend": 400,
     "query_invalid": 400,
     "backend_disabled": 403,
+    "quota_exceeded": 403,
     "route_not_found": 404,
     "credentials_not_found": 404,
     "job_not_found": 404,

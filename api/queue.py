@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from api.job_list import read_search, read_wait, wants_metrics
 from api.requests import authenticate, installation, public_root, read_parameters
-from api.responses import answer
+from api.responses import answer, quota_warning
 from api.schemas import NoParameters
 from api.waiting import wait, wake_worker
 from provisioning.backlog import outlook
@@ -63,9 +63,12 @@ def kill(id_: str) -> Response:
     return answer({"message": "job termination request accepted for processing"}, 202)
 
 
-def accepted(job: Job, headers: dict[str, str] | None = None) -> Response:
+def accepted(
+    job: Job, headers: dict[str, str] | None = None, warning: str | None = None
+) -> Response:
     """Return the 202 of work that goes on (contract 7.3)."""
     body = {"id": job.id, "url": job_url(job), "status": str(job.status)}
+    body |= quota_warning(warning)
     return answer(body, 202, headers)
 
 

@@ -47,6 +47,11 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     )
 
 
+def quota_warning(text: str | None) -> dict[str, Any]:
+    """Return what a creation's answer has besides when a soft limit was passed."""
+    return {} if text is None else {"quotaWarning": text}
+
+
 def _add_headers(response: Response) -> Response:
     response.headers.update(HEADERS)
     if request.method == "OPTIONS":

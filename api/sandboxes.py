@@ -19,6 +19,7 @@ from provisioning import creation, errors, service
 from provisioning.callbacks import PARAMETER, CallbackOrder, read_callback_url
 from provisioning.catalog import BackendRules, backend_rules, require_type
 from provisioning.idempotency import HEADER, once, read_key
+from provisioning.models import Job
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import read_request
 from provisioning.tokens import Caller
@@ -55,13 +56,16 @@ def _accept(caller: Caller, rules: BackendRules, parameters: dict[str, Any]) -> 
     callback = _read_callback(parameters)
     creation.require_enabled(installation().config, rules, caller.principal)
     wanted = read_request(parameters)
-    job = once(
-        installation().database,
-        key,
-        lambda: request_sandbox(installation(), caller, rules, wanted, callback, key),
-    )
+    warning = None
+
+    def record() -> Job:
+        nonlocal warning
+        job, warning = request_sandbox(installation(), caller, rules, wanted, callback, key)
+        return job
+
+    job = once(installation().database, key, record)
     wake_worker(job)
-    return accepted(job)
+    return accepted(job, warning=warning)
 
 
 def _read_callback(parameters: dict[str, Any]) -> CallbackOrder | None:

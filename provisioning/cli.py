@@ -11,9 +11,11 @@ from rich.table import Table
 from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
 from provisioning.cli_jobs import jobs, open_database, print_table, workers
+from provisioning.cli_quotas import quotas
 from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
 from provisioning.installation import Installation
+from provisioning.limits import LIMITS, PREFIX
 from provisioning.settings import KEYS
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
 from provisioning.validity import format_time
@@ -135,6 +137,16 @@ def _check_project(context: click.Context, parameter: click.Parameter, value: st
     return str(_checked(ID_WIDTH)(context, parameter, value))
 
 
+def _check_limits(
+    _: click.Context, parameter: click.Parameter, value: tuple[tuple[str, int], ...]
+) -> tuple[tuple[str, int], ...]:
+    # Unknown ones may be meant for others, but not these.
+    for name, _limit in value:
+        if name.startswith(PREFIX) and name not in LIMITS:
+            raise click.BadParameter(f"'{name}' is no limit", param=parameter)
+    return value
+
+
 @tokens.command("create")
 @click.option("--project", required=True, callback=_check_project, help="Project id.")
 @click.option("--project-name", callback=_checked(TEXT_WIDTH), help="Default: the id.")
@@ -151,6 +163,7 @@ def _check_project(context: click.Context, parameter: click.Parameter, value: st
     type=(str, click.IntRange(min=1)),
     multiple=True,
     metavar="NAME VALUE",
+    callback=_check_limits,
     help="A project limit, such as sandbox.expirationSeconds 3600; repeatable.",
 )
 def create_token(
@@ -201,6 +214,7 @@ def revoke_token(token_id: int) -> None:
 
 cli.add_command(jobs)
 cli.add_command(workers)
+cli.add_command(quotas)
 
 
 def main() -> None:

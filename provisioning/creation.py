@@ -1,6 +1,7 @@
 """Get or create: one live credential per token, backend and type (contract 6.1)."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -58,9 +59,9 @@ def get_or_create(
     """Return the caller's credential of the type, made now if there is none (contract 6.1).
 
     ``public_key`` is the caller's own, as `provisioning.key_pairs` keeps it. Raises
-    ``ParameterInvalid`` when the credential has another one, ``BackendUnavailable`` when no
-    server can make it, and ``CreationInProgress`` after the creation limit, while the
-    creation goes on.
+    ``ParameterInvalid`` when the credential has another one, ``QuotaExceeded`` when
+    its project has no room for a new one, ``BackendUnavailable`` when no server can make it,
+    and ``CreationInProgress`` after the creation limit, while the creation goes on.
     """
     backend = installation.backends.get(rules.name)
     if backend is None:
@@ -71,9 +72,11 @@ def get_or_create(
     while time.monotonic() < end:
         row, now = read_slot(installation, slot)
         if row is None:
-            row = _create(installation, caller, backend, type_, slot, now, public_key)
-            if row is not None:
-                return view_of(installation, caller.principal, row, now)
+            made = _create(installation, caller, backend, type_, slot, now, public_key)
+            if made is not None:
+                row, warning = made
+                view = view_of(installation, caller.principal, row, now)
+                return replace(view, quota_warning=warning)
             continue
         if row.state is CredentialsState.ACTIVE:
             if is_live(installation, row, now):
@@ -146,11 +149,14 @@ def _create(
     slot: str,
     now: int,
     public_key: str | None,
-) -> Credentials | None:
-    """Record the intent, then make the objects; return None when another one has the slot."""
+) -> tuple[Credentials, str | None] | None:
+    """Record the intent, then make the objects; return None when another one has the slot.
+
+    The text is the warning of a soft limit, if there is one.
+    """
     try:
-        row, lease = _record_intent(
-            installation, caller.principal, backend, type_, slot, now, public_key
+        row, lease, warning = _record_intent(
+            installation, caller, backend, type_, slot, now, public_key
         )
     except IntegrityError:
         return None
@@ -162,7 +168,7 @@ def _create(
     except ClaimLost:
         # This process was paused too long; whoever took over finishes it.
         return None
-    return row
+    return row, warning
 
 
 def _take_over_creation(installation: Installation, row: Credentials) -> bool:
@@ -218,18 +224,19 @@ _INTENT = insert(Credentials.__table__).values(  # type: ignore[arg-type]
 
 def _record_intent(
     installation: Installation,
-    owner: Principal,
+    caller: Caller,
     backend: Backend,
     type_: str,
     slot: str,
     now: int,
     public_key: str | None,
-) -> tuple[Credentials, Lease]:
+) -> tuple[Credentials, Lease, str | None]:
     """Commit the row that names the objects to be made, already claimed by this process.
 
     ``now`` is the database's time. Raises ``IntegrityError`` when a row stands in the slot,
-    and ``BackendUnavailable`` when no server takes the credential.
+    ``QuotaExceeded``, and ``BackendUnavailable`` when no server takes the credential.
     """
+    owner = caller.principal
     person = person_name_part(owner.person_id, owner.token_id)
     shared = backend.shares_login(type_)
     server = installation.loads.choose(
@@ -242,14 +249,20 @@ def _record_intent(
     row = new_row(installation, owner, backend, type_, slot, server, now, public_key)
     seconds = installation.config["CLAIM_SECONDS"]
     start = time.monotonic()
-    with installation.database.write() as session:
-        if shared:
-            login = _share_login(session, row, person)
-            row.login_id, row.secret = login.id, login.secret
-        values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
-        session.connection().execute(_INTENT, {**values, "claim_milliseconds": seconds * 1000})
-        failpoint("create.recording")
-    return row, Lease(Credentials, row.id, 1, start + seconds)
+    taking = installation.quotas.taking(owner, caller.run_id, backend.name, [slot])
+    try:
+        with taking as room:
+            if shared:
+                login = _share_login(room.session, row, person)
+                row.login_id, row.secret = login.id, login.secret
+            values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
+            values["claim_milliseconds"] = seconds * 1000
+            room.session.connection().execute(_INTENT, values)
+            failpoint("create.recording")
+    except (IntegrityError, errors.QuotaExceeded):
+        installation.loads.give_back(backend.name, server)
+        raise
+    return row, Lease(Credentials, row.id, 1, start + seconds), room.warning
 
 
 def new_row(

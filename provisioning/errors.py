@@ -153,6 +153,16 @@ class BackendDisabled(ProvisioningError):
         super().__init__(f"Backend '{backend}' is not enabled for project {project_id}.")
 
 
+class QuotaExceeded(ProvisioningError):
+    """A limit of the project, or of the token, allows no more; nothing is recorded."""
+
+    reason = "quota_exceeded"
+
+    def __init__(self, scope: str, words: str, limit: int, used: int, needed: int) -> None:
+        more = f", {needed} more needed" if needed > 1 else ""
+        super().__init__(f"The {scope}'s limit of {limit} {words} is reached: {used} used{more}.")
+
+
 # What it is about -----------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from provisioning.claims import owner_name
 from provisioning.database import Database, now_ms
 from provisioning.models import Credentials, Event, Job
 from provisioning.states import JobStatus
+from provisioning.tokens import Principal
 from provisioning.validity import format_time
 
 #: Events that one reading returns at most.
@@ -45,6 +46,7 @@ class Action(StrEnum):
     JOB_FAILED = "job.failed"
     JOB_CANCELLED = "job.cancelled"
     JOB_TERMINATED = "job.terminated"
+    SOFT_LIMIT = "quota.soft_limit"
     CALLBACK_TAKEN = "callback.taken"
     CALLBACK_GIVEN_UP = "callback.given_up"
 
@@ -108,6 +110,25 @@ def record_credentials_event(
         "since": since,
         "detail": detail,
         "failure": failure,
+    }
+    session.connection().execute(_INSERT, values)
+
+
+def record_project_event(
+    session: Session, action: Action, owner: Principal, run_id: str, detail: dict[str, Any]
+) -> None:
+    """Add an event of a project as a whole, in the caller's transaction; ``owner`` is who."""
+    values = {
+        "action": action,
+        "project_id": owner.project_id,
+        "token_id": owner.token_id,
+        "run_id": run_id[:RUN_ID_WIDTH],
+        "job_id": None,
+        "credentials_id": None,
+        "worker": owner_name(),
+        "since": None,
+        "detail": detail,
+        "failure": None,
     }
     session.connection().execute(_INSERT, values)
 

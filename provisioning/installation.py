@@ -14,6 +14,7 @@ from provisioning.database import Database, NumberBlocks
 from provisioning.errors import ConfigurationError
 from provisioning.models import Setting
 from provisioning.placement import Loads
+from provisioning.quotas import Quotas
 from provisioning.tokens import LocalTokens, StorageTokens, TokenVerifier
 from provisioning.vault import Vault
 
@@ -31,6 +32,7 @@ class Installation:
         self.keeper = Keeper(self.database, config["CLAIM_SECONDS"])
         self.numbers = NumberBlocks(self.database, "credentials")
         self.loads = Loads(self.database)
+        self.quotas = Quotas(self.database, config)
         self.backends = self._build_backends()
         self.storage = _build_storage(config)
         self.tokens: TokenVerifier = (

@@ -62,6 +62,7 @@ class Credentials(Claim, Base):
         Index("ix_credentials_login", "login_id"),
         Index("ux_credentials_port", "server", "port", unique=True),
         Index("ix_credentials_dropped", "dropped_at"),
+        Index("ix_credentials_project", "project_id", "state"),
         TABLE_OPTIONS,
     )
 
@@ -238,6 +239,16 @@ class RequestKey(Base):
     body: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[int]
     created_at: Mapped[int]
+
+
+class Quota(Base):
+    """A project with limits; whoever locks the row is the only one to take a slot in it."""
+
+    __tablename__ = "quotas"
+
+    project_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    #: The limits that came with its token at the last creation, for operators to see.
+    limits: Mapped[dict[str, int]]
 
 
 class LocalToken(Base):

@@ -49,6 +49,16 @@ class Loads:
             loads[chosen] = loads.get(chosen, 0) + 1
         return chosen
 
+    def give_back(self, backend: str, server: str) -> None:
+        """Count one less: what the server was chosen for is not made.
+
+        Else a caller who is refused again and again would make a server look full.
+        """
+        with self._lock:
+            loads = self._counts.get(backend, {})
+            if loads.get(server):
+                loads[server] -= 1
+
     def _loads(self, backend: str) -> dict[str, int]:
         with self._lock:
             if time.monotonic() - self._counted.get(backend, float("-inf")) < COUNT_SECONDS:

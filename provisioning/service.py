@@ -41,6 +41,8 @@ class CredentialsView:
     can_extend: bool
     #: Unknown (None) in the answer of a creation.
     in_use: bool | None = None
+    #: Set in the answer of a creation that passed a soft limit.
+    quota_warning: str | None = None
     #: What goes on in a sandbox, where its image tells (see `SandboxBackend.activity`).
     activity: dict[str, Any] | None = None
 

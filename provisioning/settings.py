@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provisioning.catalog import BACKENDS, BackendRules
+from provisioning.limits import read_defaults
 from provisioning.origins import read_origins
 from provisioning.servers import KINDS, SQLServer, url_key
 from provisioning.vault import Secret
@@ -242,6 +243,13 @@ KEYS: tuple[Key, ...] = (
         _whole(0),
         "20000",
         "Waiting jobs in all above which requests for more are 503; 0 is no limit.",
+    ),
+    Key(
+        "QUOTAS",
+        read_defaults,
+        "",
+        "Limits of what one project has at once, where its token tells none of these: such as "
+        "`credentials=100,credentials.soft=80,token.containers=2`; see operations.",
     ),
     Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried, from its start."),
     Key("JOB_ATTEMPTS", _whole(1), "20", "How often a job is tried, if its workers die of it."),

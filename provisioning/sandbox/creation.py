@@ -2,6 +2,8 @@
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, cast
@@ -9,11 +11,13 @@ from typing import Any, cast
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from provisioning.backends.base import EngineRefused, EngineUnavailable, PortTaken, SandboxBackend
 from provisioning.claims import ClaimLost, Lease, Terminated, WorkersLost
 from provisioning.creation import is_live, new_row, read_slot
 from provisioning.database import now_ms, read_clock
+from provisioning.errors import QuotaExceeded
 from provisioning.events import Action, record_job_event
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
@@ -107,6 +111,8 @@ class Creation:
             self._wait_meanwhile()
         except ContentRefused as problem:
             self._give_up(user_error(str(problem), f"content: {problem}"))
+        except QuotaExceeded as problem:
+            self._give_up(user_error(problem.message, problem.message))
         except EngineRefused as problem:
             self._give_up(user_error(describe(problem), describe(problem)))
         except Exception as problem:
@@ -126,7 +132,7 @@ class Creation:
                 if existing is not None:
                     self._settle_existing(existing)
                     return
-                self._row, self._row_lease = self._record_intent(plan.type, order.limits)
+                self._row, self._row_lease = self._record_intent(plan.type, order)
         failpoint("create.intent")
         row, lease = self._claimed_row()
         content = SandboxContent(plan, storage, run_id, Path(gettempdir()), check)
@@ -178,7 +184,7 @@ class Creation:
             close_job(session, self._job, self._lease, **outcome)
         log.info("sandbox_returned", credentials=row.id, job=self._job.id)
 
-    def _record_intent(self, type_: str, limits: dict[str, int]) -> tuple[Credentials, Lease]:
+    def _record_intent(self, type_: str, order: Order) -> tuple[Credentials, Lease]:
         """Commit the row that names what is to be made, claimed, with the job in charge."""
         installation, backend, job = self._installation, self._backend, self._job
         server = installation.loads.choose(backend.name, backend.placements(type_), None)
@@ -186,7 +192,11 @@ class Creation:
             raise EngineUnavailable(f"no server of backend {backend.name} takes a {type_}")
         slot = slot_of(job.token_id, job.backend, type_)
         owner = Principal(
-            job.token_id, job.token_description, job.project_id, job.project_name, limits=limits
+            job.token_id,
+            job.token_description,
+            job.project_id,
+            job.project_name,
+            limits=order.limits,
         )
         with installation.database.read() as session:
             now = read_clock(session)
@@ -195,7 +205,7 @@ class Creation:
         seconds = installation.config["CLAIM_SECONDS"]
         start = time.monotonic()
         try:
-            with installation.database.write() as session:
+            with self._taking(owner, slot, order.has_room) as session:
                 row.claim_until = read_clock(session) + seconds * 1000
                 session.add(row)
                 session.flush()
@@ -206,6 +216,18 @@ class Creation:
             raise _Later from None
         job.credentials_id = row.id
         return row, Lease(Credentials, row.id, 1, start + seconds)
+
+    @contextmanager
+    def _taking(self, owner: Principal, slot: str, has_room: bool) -> Iterator[Session]:
+        """Yield the transaction in which to take the slot; raise ``QuotaExceeded``."""
+        if has_room:
+            with self._installation.database.write() as session:
+                yield session
+            return
+        job = self._job
+        taking = self._installation.quotas.taking(owner, job.run_id, job.backend, [slot], job.id)
+        with taking as room:
+            yield room.session
 
     def _free_port(self, server: str) -> int:
         """Return a port of the server that no other sandbox has."""

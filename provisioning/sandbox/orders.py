@@ -27,6 +27,9 @@ from provisioning.vault import Secret
 
 log = structlog.get_logger()
 
+#: In the slot of a transformation: its type is in its row, which the worker reads.
+TRANSFORMATION = "transformation"
+
 
 def request_sandbox(
     installation: Installation,
@@ -35,37 +38,43 @@ def request_sandbox(
     request: SandboxRequest | TransformationRequest,
     callback: CallbackOrder | None = None,
     key: SentKey | None = None,
-) -> Job:
+) -> tuple[Job, str | None]:
     """Record the job that creates a sandbox (contract 8.1, 8.2), and who is told of its end.
 
-    Raises ``BackendUnavailable`` without a server, ``QueueFull``, ``TokenServiceUnavailable``
-    without numbers, and ``KeyTaken`` after a request with the same key; nothing is recorded then.
+    The text is the warning of a soft limit, if there is one. Raises ``BackendUnavailable``
+    without a server, ``QueueFull``, ``TokenServiceUnavailable`` without numbers,
+    ``QuotaExceeded``, and ``KeyTaken`` after a request with the same key; nothing is recorded then.
     """
     if rules.name not in installation.backends:
         raise errors.BackendUnavailable(rules.name)
-    # The type of a transformation is in its row, which the worker reads.
-    type_ = request.type if isinstance(request, SandboxRequest) else "transformation"
-    order = Order(request, caller.token, dict(caller.principal.limits))
+    type_ = request.type if isinstance(request, SandboxRequest) else TRANSFORMATION
     require_room(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)
-    with installation.database.write() as session:
+    slots = [slot_of(caller.principal.token_id, rules.name, type_)]
+    if type_ == TRANSFORMATION:
+        # It may be given any that the caller has; if not, its worker looks for room.
+        slots += [slot_of(caller.principal.token_id, rules.name, name) for name in rules.types]
+    taking = installation.quotas.taking(caller.principal, caller.run_id, rules.name, slots)
+    with taking as room:
+        has_room = room.is_new or type_ != TRANSFORMATION
+        order = Order(request, caller.token, dict(caller.principal.limits), has_room)
         job = record_creation(
-            session,
+            room.session,
             caller,
             numbers,
             backend=rules.name,
-            slot=slot_of(caller.principal.token_id, rules.name, type_),
+            slot=slots[0],
             params=job_params(request),
             request=installation.vault.encrypt(order.sealed()),
             parallel_limit=parallel_limit_of(installation.config, caller.principal),
         )
         if callback is not None:
-            record_callback(installation, session, job, callback)
+            record_callback(installation, room.session, job, callback)
         if key is not None:
-            record_key(session, key, job)
+            record_key(room.session, key, job)
     failpoint("creation.accepted")
     log.info("sandbox_requested", job=job.id, backend=rules.name, type=type_)
-    return job
+    return job, room.warning
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ class Order:
     token: Secret
     #: The project's limits when it asked.
     limits: dict[str, int]
+    #: Whether its project has room for a new one; else there may be none to be made.
+    has_room: bool
 
     def sealed(self) -> Secret:
         """Return all of it as JSON."""
@@ -83,6 +94,7 @@ class Order:
             "request": self.request.to_json(),
             "token": self.token.reveal(),
             "limits": self.limits,
+            "has_room": self.has_room,
         }
         return Secret(json.dumps(values))
 
@@ -90,7 +102,9 @@ class Order:
     def opened(cls, sealed: Secret) -> "Order":
         """Return what `sealed` was made from."""
         values = json.loads(sealed.reveal())
-        return cls(read_request(values["request"]), Secret(values["token"]), values["limits"])
+        request, token = read_request(values["request"]), Secret(values["token"])
+        # Orders of the version before say nothing of room.
+        return cls(request, token, values["limits"], values.get("has_room", True))
 
 
 def reveal_passwords(installation: Installation, jobs: Iterable[Job]) -> dict[int, Secret]:

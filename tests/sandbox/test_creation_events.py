@@ -20,7 +20,8 @@ STARTED = ["job.accepted", "job.started", "job.step prepare"]
 
 def request(installation: Installation) -> int:
     wanted = SandboxRequest("jupyter", script="the script")
-    return request_sandbox(installation, OWNER, BACKENDS["docker"], wanted).id
+    job, _ = request_sandbox(installation, OWNER, BACKENDS["docker"], wanted)
+    return job.id
 
 
 def told(installation: Installation, job_id: int) -> list[str]:

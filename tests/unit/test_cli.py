@@ -59,3 +59,14 @@ def test_a_project_that_cannot_be_in_a_header_is_refused(environment: dict[str, 
     result = CliRunner().invoke(cli, ["tokens", "create", "--project", "\xe9"], env=environment)
     assert result.exit_code == 2
     assert "project" in result.output
+
+
+def test_a_limit_of_ours_that_there_is_not_is_refused(environment: dict[str, str]) -> None:
+    create = ["tokens", "create", "--project", "70", "--limit"]
+    result = CliRunner().invoke(cli, [*create, "provisioning.credential", "1"], env=environment)
+    assert result.exit_code == 2
+    assert "'provisioning.credential' is no limit" in result.output
+    CliRunner().invoke(cli, ["db", "upgrade"], env=environment)
+    for known in ("provisioning.credentials", "sandbox.expirationSeconds"):
+        result = CliRunner().invoke(cli, [*create, known, "1"], env=environment)
+        assert result.exit_code == 0, result.output

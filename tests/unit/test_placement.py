@@ -85,3 +85,12 @@ def test_loads_are_counted_anew_after_a_while(
 def test_a_drained_server_is_no_choice() -> None:
     server = MySQLServer(name="one", host="h", user="u", password=Secret("p"), takes_new=False)
     assert not server.takes("sandbox")
+
+
+def test_what_is_refused_after_the_choice_does_not_fill_the_server(database: Database) -> None:
+    loads = Loads(database)
+    for _ in range(3):
+        assert loads.choose("mysql", places(one=1), None) == "one"
+        loads.give_back("mysql", "one")
+    assert loads.choose("mysql", places(one=1), None) == "one"
+    assert loads.choose("mysql", places(one=1), None) is None
