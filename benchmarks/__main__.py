@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import (
     creating,
+    drain,
     existing,
     memory,
     reading,
@@ -36,6 +38,8 @@ MEASURES: dict[str, Measure] = {
     "P13": starting.measure,
     "P18": safety.measure,
     "P6": removing.measure,
+    "P7": drain.measure_rate,
+    "P8": drain.measure_neighbours,
     "P5": reading.measure,
     "P4": existing.measure,
     "P9": sandboxes.measure_single,
@@ -55,6 +59,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     configure_logs("console", "warning")
     sizes = QUICK if options.quick else Sizes()
+    if options.expired:
+        sizes = replace(sizes, expired=options.expired)
     start, neighbours = time.monotonic(), report.Neighbours()
     with _scratch(options.directory) as directory, Bench(directory, sizes, _say).running() as bench:
         environment = report.describe_environment(bench.admin)
@@ -83,6 +89,7 @@ def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short rounds; writes no document")
     parser.add_argument("--only", nargs="+", choices=MEASURES, help="some rows; writes no document")
+    parser.add_argument("--expired", type=int, help="credentials that expire at once, for P7, P8")
     parser.add_argument(
         "--directory", type=Path, default=SCRATCH, help="new one for temporary files"
     )

@@ -30,6 +30,8 @@ class Sizes:
     rows: int = 1_000_000
     filling_seconds: float = 60.0
     removals: int = 25
+    #: Credentials that expire at once.
+    expired: int = 400
     jobs: int = 40
     #: Sandboxes one after the other, and cycles of each of eight callers.
     sandboxes: int = 12
@@ -43,6 +45,7 @@ QUICK = Sizes(
     reading_seconds=1.0,
     rows=50_000,
     removals=5,
+    expired=100,
     jobs=8,
     sandboxes=4,
     sandbox_cycles=2,

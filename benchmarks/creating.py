@@ -82,15 +82,15 @@ def measure_crowd(bench: Bench) -> list[Figure]:
     connections = [raw.connect(bench.mariadb) for _ in range(CLIENTS)]
     for _ in range(bench.sizes.rounds):
         with raw.restored(bench.admin):
-            front, server = _processor_time(fronts), _processor_time([bench.mariadb.process.pid])
+            front, server = processor_time(fronts), processor_time([bench.mariadb.process.pid])
             loads.append(create_over_http(bench, amount, CLIENTS))
-            front_work.append((_processor_time(fronts) - front) / amount)
-            server_now = _processor_time([bench.mariadb.process.pid])
+            front_work.append((processor_time(fronts) - front) / amount)
+            server_now = processor_time([bench.mariadb.process.pid])
             server_work.append((server_now - server) / amount)
         with raw.restored(bench.admin):
-            server = _processor_time([bench.mariadb.process.pid])
+            server = processor_time([bench.mariadb.process.pid])
             reference.append(raw.create_in_parallel(connections, amount))
-            server_now = _processor_time([bench.mariadb.process.pid])
+            server_now = processor_time([bench.mariadb.process.pid])
             raw_work.append((server_now - server) / amount)
     for connection in connections:
         connection.close()
@@ -111,7 +111,7 @@ def measure_crowd(bench: Bench) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _processor_time(pids: list[int]) -> float:
+def processor_time(pids: list[int]) -> float:
     """Return the milliseconds of processor time that processes have used."""
     ticks = 0
     for pid in pids:

@@ -83,19 +83,49 @@ def timed(action: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) * 1000
 
 
+def drop(connection: Any, name: str) -> None:
+    """Drop a login and its database, and nothing else."""
+    run(connection, f"DROP USER `{name}`@`%`", f"DROP DATABASE `{name}`")
+
+
+def remove(connection: Any, name: str) -> None:
+    """Run what the service runs to remove a login that nobody uses."""
+    pattern = name.replace("_", "\\_")
+    sessions = f"SELECT id FROM information_schema.processlist WHERE user = '{name}'"
+    run(
+        connection,
+        f"SELECT GET_LOCK('{name}', 0)",
+        f"ALTER USER IF EXISTS `{name}`@`%` ACCOUNT LOCK",
+        sessions,
+        f"DROP USER IF EXISTS `{name}`@`%`",
+        sessions,
+        f"DROP DATABASE IF EXISTS `{name}`",
+        f"SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}'",
+        "SELECT COUNT(*) FROM mysql.db "
+        f"WHERE Host = '%' AND User = '{name}' AND Db IN ('{name}', '{pattern}')",
+        "SELECT RELEASE_ALL_LOCKS()",
+    )
+
+
 def create_in_parallel(connections: list[Any], amount: int) -> float:
     """Make ``amount`` credentials with one thread for each connection; return the rate."""
-    names = [new_name() for _ in range(amount)]
+    return in_parallel(create, connections, [new_name() for _ in range(amount)])
+
+
+def in_parallel(
+    action: Callable[[Any, str], None], connections: list[Any], names: list[str]
+) -> float:
+    """Do something for each name, with one thread for each connection; return the rate."""
     shares = [names[position :: len(connections)] for position in range(len(connections))]
 
     def work(connection: Any, share: list[str]) -> None:
         for name in share:
-            create(connection, name)
+            action(connection, name)
 
     with ThreadPoolExecutor(len(connections)) as pool:
         start = time.perf_counter()
         list(pool.map(work, connections, shares))
-        return amount / (time.perf_counter() - start)
+        return len(names) / (time.perf_counter() - start)
 
 
 @contextmanager

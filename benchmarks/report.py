@@ -54,6 +54,13 @@ METHOD = """\
 - **P6.** A login with one open session and one table. The verb locks the account, ends its
   sessions, drops, ends again and looks that nothing is left; raw does not look. DELETE over
   HTTP is the same through a job, a broker and a worker, until the caller has its 200.
+- **P7.** Credentials are written into the state as just expired, their logins and databases made
+  by raw SQL; the time runs from the first delete job's record to the last one's end. Raw drops as
+  many, over as many connections as one worker process uses for it: once with the statements that
+  the service runs (lock, list sessions, drop, look), once with the two DROPs alone.
+  `--only P7 P8 --expired 10000` is the long form.
+- **P8.** One client creates, and another credential is deleted, now and then: first in a quiet
+  time, then while as many expire at once. All rounds together.
 - **P9.** From the rows of create jobs: `ended_at` - `created_at`, with a stub in the place of a
   notebook, so that what is left is the making. Raw is a network, a container, its files, its
   start and looks at its page, over one client of Docker's library. The service also looks for

@@ -84,8 +84,15 @@ _INSERT = (
 )
 
 
-def record_credentials_event(
-    session: Session,
+Values = dict[str, Any]
+
+
+def record_events(session: Session, events: Sequence[Values]) -> None:
+    """Add what `credentials_event` and `job_event` have returned, in the caller's transaction."""
+    session.connection().execute(_INSERT, events)
+
+
+def credentials_event(
     action: Action,
     row: Credentials,
     *,
@@ -94,12 +101,12 @@ def record_credentials_event(
     since: int | None = None,
     detail: dict[str, Any] | None = None,
     failure: str | None = None,
-) -> None:
-    """Add an event of a credential, in the caller's transaction.
+) -> Values:
+    """Return an event of a credential.
 
     ``since`` is when the work began, in milliseconds of the database's clock.
     """
-    values = {
+    return {
         "action": action,
         "project_id": row.project_id,
         "token_id": row.token_id,
@@ -111,7 +118,41 @@ def record_credentials_event(
         "detail": detail,
         "failure": failure,
     }
-    session.connection().execute(_INSERT, values)
+
+
+def job_event(
+    action: Action,
+    job: Job,
+    *,
+    token_id: str | None = None,
+    detail: dict[str, Any] | None = None,
+    failure: str | None = None,
+) -> Values:
+    """Return an event of a job; ``token_id`` is who did it, if not its owner."""
+    return {
+        "action": action,
+        "project_id": job.project_id,
+        "token_id": token_id or job.token_id,
+        "run_id": job.run_id[:RUN_ID_WIDTH],
+        "job_id": job.id,
+        "credentials_id": job.credentials_id,
+        "worker": owner_name(),
+        "since": job.started_at,
+        "detail": detail,
+        "failure": failure,
+    }
+
+
+def record_credentials_event(
+    session: Session, action: Action, row: Credentials, **values: Any
+) -> None:
+    """Add an event of a credential, in the caller's transaction; see `credentials_event`."""
+    record_events(session, [credentials_event(action, row, **values)])
+
+
+def record_job_event(session: Session, action: Action, job: Job, **values: Any) -> None:
+    """Add an event of a job, in the caller's transaction; see `job_event`."""
+    record_events(session, [job_event(action, job, **values)])
 
 
 def record_project_event(
@@ -130,32 +171,7 @@ def record_project_event(
         "detail": detail,
         "failure": None,
     }
-    session.connection().execute(_INSERT, values)
-
-
-def record_job_event(
-    session: Session,
-    action: Action,
-    job: Job,
-    *,
-    token_id: str | None = None,
-    detail: dict[str, Any] | None = None,
-    failure: str | None = None,
-) -> None:
-    """Add an event of a job, in the caller's transaction; ``token_id`` is who, if not its owner."""
-    values = {
-        "action": action,
-        "project_id": job.project_id,
-        "token_id": token_id or job.token_id,
-        "run_id": job.run_id[:RUN_ID_WIDTH],
-        "job_id": job.id,
-        "credentials_id": job.credentials_id,
-        "worker": owner_name(),
-        "since": job.started_at,
-        "detail": detail,
-        "failure": failure,
-    }
-    session.connection().execute(_INSERT, values)
+    record_events(session, [values])
 
 
 def record_extension(

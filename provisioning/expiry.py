@@ -1,20 +1,20 @@
 """What is due: expired credentials, and work whose message or process was lost."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import CompoundSelect, Select, exists, literal, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from provisioning.callbacks import due_callbacks
 from provisioning.catalog import worker_groups
-from provisioning.database import now_ms
+from provisioning.database import next_numbers, now_ms
 from provisioning.events import Action, record_credentials_event
 from provisioning.idempotency import forget_old_keys
 from provisioning.installation import Installation
 from provisioning.jobs import record_job
 from provisioning.models import Credentials, Job
-from provisioning.states import CredentialsState, JobCommand
+from provisioning.states import UNFINISHED_JOBS, CredentialsState, JobCommand
 from provisioning.turns import due_jobs
 from provisioning.validity import format_time
 
@@ -22,6 +22,8 @@ from provisioning.validity import format_time
 #: follows in seconds.
 SWEEP_BATCH = 200
 RECOVERY_BATCH = 100
+#: Expired credentials that `draining` begins with on a server, until it knows how fast that is.
+FIRST_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,14 @@ class Due:
     jobs: list[tuple[int, str]]
     credentials: list[tuple[int, str]]
     callbacks: list[tuple[int, str]]
+    #: Backend and server of expired credentials, which `draining` removes.
+    expired: list[tuple[str, str]]
 
 
 def retire(session: Session, row: Credentials) -> None:
     """Turn an expired row over to a delete job, unless it was extended or taken meanwhile."""
+    # Before the row's lock: whoever needs both takes them in this order.
+    numbers = next_numbers(session, "ticket", 2)
     still = (
         select(Credentials)
         .where(
@@ -51,7 +57,9 @@ def retire(session: Session, row: Credentials) -> None:
         return
     locked.state, locked.slot = CredentialsState.DROPPING, None
     locked.attempts, locked.not_before = 0, 0
-    locked.job_id = record_job(session, JobCommand.DELETE, locked).id
+    locked.job_id = record_job(
+        session, JobCommand.DELETE, locked, numbers=(numbers[0], numbers[1])
+    ).id
     record_credentials_event(
         session,
         Action.EXPIRED,
@@ -62,25 +70,25 @@ def retire(session: Session, row: Credentials) -> None:
 
 
 def sweep(installation: Installation) -> Due:
-    """Retire what has expired, forget old keys, and return everything that is due.
+    """Forget old keys, and return everything that is due.
 
-    Safe at any time and in any number: rows change only from the state they were found in,
-    and what is due is claimed before it is worked on.
+    Safe at any time and in any number: what is due is claimed before it is worked on.
     """
-    with installation.database.read() as session:
-        expired = session.scalars(_expired().limit(SWEEP_BATCH)).all()
-    if expired:
-        with installation.database.write() as session:
-            for row in expired:
-                retire(session, row)
     forget_old_keys(installation.database)
-    due = Due([], [], [])
+    due = Due([], [], [], [])
     with installation.database.read() as session:
         # Each for itself: what waits for workers that are away hides nothing from the others.
         for backends in worker_groups():
             due.jobs.extend(due_jobs(session, backends, SWEEP_BATCH))
             due.credentials.extend(_pairs(session, _abandoned(backends)))
             due.callbacks.extend(_pairs(session, _due_callbacks(backends)))
+        servers = [
+            (backend, server.name)
+            for backend, all_of_it in installation.config.servers.items()
+            for server in all_of_it
+        ]
+        if servers:
+            due.expired.extend(row._tuple() for row in session.execute(_with_expired(servers)))
     return due
 
 
@@ -88,11 +96,34 @@ def _pairs(session: Session, query: Select[int, str]) -> list[tuple[int, str]]:
     return [(row.id, row.backend) for row in session.execute(query.limit(RECOVERY_BATCH))]
 
 
-def _expired() -> Select[Credentials]:
+def expired_on(backend: str, server: str) -> Select[Credentials]:
+    """Return the query of what has expired on a server; who waits longest comes first.
+
+    What an unfinished job works on is left until that has ended (contract 9.1.9).
+    """
+    busy = exists().where(Job.slot == Credentials.slot, Job.status.in_(UNFINISHED_JOBS))
     return (
         select(Credentials)
-        .where(Credentials.state == CredentialsState.ACTIVE, Credentials.expires_at <= now_ms())
+        .where(
+            Credentials.state == CredentialsState.ACTIVE,
+            Credentials.backend == backend,
+            Credentials.server == server,
+            Credentials.expires_at <= now_ms(),
+            ~busy,
+        )
         .order_by(Credentials.expires_at)
+    )
+
+
+def _with_expired(servers: Sequence[tuple[str, str]]) -> CompoundSelect[str, str]:
+    """Return the query of those servers on which something has expired, a look at an index each."""
+    return union_all(
+        *(
+            select(literal(backend).label("backend"), literal(server).label("server")).where(
+                expired_on(backend, server).order_by(None).exists()
+            )
+            for backend, server in servers
+        )
     )
 
 

@@ -12,6 +12,7 @@ from provisioning.claims import Keeper
 from provisioning.config import Config
 from provisioning.database import Database, NumberBlocks
 from provisioning.errors import ConfigurationError
+from provisioning.lanes import Lanes
 from provisioning.models import Setting
 from provisioning.placement import Loads
 from provisioning.quotas import Quotas
@@ -33,6 +34,8 @@ class Installation:
         self.numbers = NumberBlocks(self.database, "credentials")
         self.loads = Loads(self.database)
         self.quotas = Quotas(self.database, config)
+        # Half of the connections are always left to what people wait for.
+        self.lanes = Lanes(max(config["ENGINE_CONNECTIONS"] // 2, 1))
         self.backends = self._build_backends()
         self.storage = _build_storage(config)
         self.tokens: TokenVerifier = (

@@ -59,6 +59,7 @@ class Credentials(Claim, Base):
     __tablename__ = "credentials"
     __table_args__ = (
         Index("ix_credentials_state", "state", "expires_at"),
+        Index("ix_credentials_expiry", "state", "backend", "server", "expires_at"),
         Index("ix_credentials_login", "login_id"),
         Index("ux_credentials_port", "server", "port", unique=True),
         Index("ix_credentials_dropped", "dropped_at"),

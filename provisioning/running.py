@@ -72,7 +72,7 @@ def _give_up(installation: Installation, claimed: Claimed) -> None:
     elif job.status is JobStatus.TERMINATING:
         _end_killed(installation, claimed)
     else:
-        _retry_or_give_up(installation, job, problem, claimed.lease, claimed.row_lease)
+        retry_or_give_up(installation, job, problem, claimed.lease, claimed.row_lease)
 
 
 def _run_delete(
@@ -83,7 +83,7 @@ def _run_delete(
     except ClaimLost:
         raise
     except Exception as problem:
-        _retry_or_give_up(installation, job, problem, job_lease, lease)
+        retry_or_give_up(installation, job, problem, job_lease, lease)
         return
     with installation.database.write() as session:
         close_dropped(session, row, lease)
@@ -100,7 +100,7 @@ def _run_kill(installation: Installation, job: Job, job_lease: Lease, row: Crede
     except ClaimLost:
         raise
     except Exception as problem:
-        _retry_or_give_up(installation, job, problem, job_lease, None)
+        retry_or_give_up(installation, job, problem, job_lease, None)
         return
     with installation.database.write() as session:
         record_job_event(session, Action.SESSIONS_KILLED, job, detail={"sessions": ended})
@@ -118,7 +118,7 @@ def _end_killed(installation: Installation, claimed: Claimed) -> None:
     log.info("job_terminated", job=claimed.job.id)
 
 
-def _retry_or_give_up(
+def retry_or_give_up(
     installation: Installation,
     job: Job,
     problem: Exception,

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from provisioning.catalog import BACKENDS
-from provisioning.expiry import Due
+from provisioning.expiry import FIRST_BATCH, Due
 from workers.app import app
 
 log = structlog.get_logger()
@@ -57,8 +57,13 @@ def wake_callback(job_id: int, backend: str) -> bool:
     return _send(queue_of(backend) + UPKEEP, ("callback", (job_id,)))
 
 
-def wake_due(due: Due) -> None:
-    """Send messages for what a sweep has found.
+def wake_drain(backend: str, server: str, size: int) -> bool:
+    """Tell a worker to remove what has expired on a server, so many rows at first."""
+    return _send(queue_of(backend) + UPKEEP, ("drain", (backend, server, size)))
+
+
+def wake_due(due: Due, lanes: int) -> None:
+    """Send messages for what a sweep has found; ``lanes`` for each server with expired rows.
 
     Every sweep finds the same again while the workers of a queue are away. So what waits there
     already counts for as many rows, and a queue never holds much more than one sweep's messages.
@@ -70,7 +75,10 @@ def wake_due(due: Due) -> None:
         ((backend, ("credentials", (number,))) for number, backend in due.credentials),
         ((backend, ("callback", (number,))) for number, backend in due.callbacks),
     )
-    for backend, message in filter(None, chain.from_iterable(upkeep)):
+    drains = [
+        (backend, ("drain", (backend, server, FIRST_BATCH))) for backend, server in due.expired
+    ]
+    for backend, message in filter(None, chain(drains * lanes, chain.from_iterable(upkeep))):
         queues.setdefault(queue_of(backend) + UPKEEP, []).append(message)
     for queue, messages in queues.items():
         _send_bounded(queue, messages)

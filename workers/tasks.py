@@ -9,12 +9,12 @@ from functools import cache
 import structlog
 from celery import Task
 
-from provisioning import callbacks, config, expiry, reconcile, retention, running
+from provisioning import callbacks, config, draining, expiry, reconcile, retention, running
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
 from provisioning.turns import next_after
 from workers.app import app
-from workers.messages import backends_of, wake, wake_callback, wake_due
+from workers.messages import backends_of, wake, wake_callback, wake_drain, wake_due
 
 log = structlog.get_logger()
 
@@ -61,11 +61,23 @@ def send_callback(job_id: int) -> None:
         log.warning("state_unavailable", task="callback", job=job_id)
 
 
+@app.task(name="drain")
+def drain(backend: str, server: str, size: int) -> None:
+    """Remove a batch of what has expired on a server, and have somebody go on with it."""
+    try:
+        following = draining.drain(installation(), backend, server, size)
+    except StateUnavailable:
+        log.warning("state_unavailable", task="drain", backend=backend, server=server)
+        return
+    if following is not None:
+        wake_drain(backend, server, following)
+
+
 @app.task(name="sweep")
 def sweep() -> None:
     """Send messages for what is due, and forget what is old."""
     try:
-        wake_due(expiry.sweep(installation()))
+        wake_due(expiry.sweep(installation()), installation().lanes.width)
         retention.forget_old(installation())
     except StateUnavailable:
         log.warning("state_unavailable", task="sweep")

@@ -19,15 +19,17 @@ def expire(service: FaultyService, numbers: list[int]) -> None:
 
 
 def wait_dropped(service: FaultyService, numbers: list[int]) -> None:
+    wait_until(
+        lambda: count_dropped(service, numbers) == len(numbers), timeout=SETTLE, what="all dropped"
+    )
+
+
+def count_dropped(service: FaultyService, numbers: list[int]) -> int:
     query = select(func.count()).where(
         Credentials.id.in_(numbers), Credentials.state == CredentialsState.DROPPED
     )
-
-    def all_dropped() -> bool:
-        with service.installation.database.read() as session:
-            return session.execute(query).scalar_one() == len(numbers)
-
-    wait_until(all_dropped, timeout=SETTLE, what="all dropped")
+    with service.installation.database.read() as session:
+        return session.execute(query).scalar_one()
 
 
 def jobs_of(service: FaultyService, numbers: list[int]) -> list[Job]:

@@ -12,7 +12,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 }
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0009"
 
 
 def upgrade() -> None:

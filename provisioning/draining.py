@@ -1,0 +1,254 @@
+"""Removes what has expired: in batches, a few of them at once on each server.
+
+An expired credential is nobody's to see, so there is no hurry to turn thousands of them into
+waiting jobs, behind which others would have to wait. Whoever has room takes a batch: one
+transaction records the delete jobs, as begun by this process, and another one their ends. What
+dies or fails in between are jobs like any others, which a sweep finds.
+"""
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import bindparam, insert, update
+
+from provisioning.backends.base import EngineError
+from provisioning.claims import ClaimLost, Lease, owner_name
+from provisioning.database import next_numbers, now_ms, read_clock
+from provisioning.events import Action, credentials_event, job_event, record_events
+from provisioning.expiry import expired_on
+from provisioning.failpoints import failpoint
+from provisioning.installation import Installation
+from provisioning.jobs import close_job, slot_of, success
+from provisioning.models import Credentials, Job
+from provisioning.reconcile import backend_of, close_dropped, describe, spec_of
+from provisioning.running import retry_or_give_up
+from provisioning.states import CredentialsState, JobCommand, JobStatus
+from provisioning.validity import format_time
+
+log = structlog.get_logger()
+
+#: Rows of a batch at most: its transactions hold up the writes of others.
+LARGEST_BATCH = 32
+#: Seconds that a batch should take: those of a slow server have fewer rows.
+BATCH_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class _Removal:
+    """An expired credential and its delete job, both claimed by this process."""
+
+    row: Credentials
+    lease: Lease
+    job: Job
+    job_lease: Lease
+
+
+def drain(installation: Installation, backend: str, server: str, size: int) -> int | None:
+    """Remove up to ``size`` expired credentials of a server; return the size of the next batch.
+
+    Return None when there is nothing to go on with for now: nothing is left, the server does
+    not answer, or this process removes enough there already.
+    """
+    with installation.lanes.enter(backend, server) as free:
+        if not free or not _answers(installation, backend, server):
+            return None
+        start = time.monotonic()
+        removals = _claim(installation, backend, server, min(size, LARGEST_BATCH))
+        if not removals:
+            return None
+        failpoint("expiry.claimed")
+        if not _remove(installation, removals):
+            return None
+        fitting = len(removals) * BATCH_SECONDS / max(time.monotonic() - start, 0.001)
+        return max(min(int(fitting), 2 * size, LARGEST_BATCH), 1)
+
+
+def _answers(installation: Installation, backend: str, server: str) -> bool:
+    """Return whether something has expired on the server, and the server answers.
+
+    While it is away nothing is recorded: jobs would fail, be given up, and come again.
+    """
+    with installation.database.read() as session:
+        first = session.scalars(expired_on(backend, server).limit(1)).first()
+    if first is None:
+        return False
+    try:
+        backend_of(installation, first).exists(spec_of(first))
+    except EngineError as problem:
+        log.warning("expiry_delayed", backend=backend, server=server, failure=describe(problem))
+        return False
+    return True
+
+
+# Recording ------------------------------------------------------------------------------
+
+#: Built once, as all that runs for every batch.
+_TURN_OVER = (
+    update(Credentials.__table__)  # type: ignore[arg-type]
+    .where(Credentials.id == bindparam("row_id"))
+    .values(
+        state=CredentialsState.DROPPING,
+        slot=None,
+        job_id=bindparam("row_job"),
+        attempts=0,
+        not_before=0,
+        claim_token=Credentials.claim_token + 1,
+        claim_owner=bindparam("row_owner"),
+        claim_until=now_ms() + bindparam("claim_milliseconds"),
+    )
+)
+
+_INSERT_JOB = insert(Job.__table__)  # type: ignore[arg-type]
+
+
+def _claim(installation: Installation, backend: str, server: str, size: int) -> list[_Removal]:
+    """Turn a batch over to delete jobs that this process has begun, in one transaction."""
+    seconds = installation.config["CLAIM_SECONDS"]
+    start = time.monotonic()
+    with installation.database.write() as session:
+        # The sequence's lock keeps others who do the same from finding the same rows.
+        numbers = iter(next_numbers(session, "ticket", 2 * size))
+        query = expired_on(backend, server).limit(size).with_for_update()
+        rows = session.scalars(query).all()
+        if not rows:
+            return []
+        now = read_clock(session)
+        jobs = [_begun_job(row, next(numbers), next(numbers), now) for row in rows]
+        claim = {"row_owner": owner_name(), "claim_milliseconds": seconds * 1000}
+        session.connection().execute(
+            _TURN_OVER,
+            [
+                {"row_id": row.id, "row_job": job["id"], **claim}
+                for row, job in zip(rows, jobs, strict=True)
+            ],
+        )
+        claimed = {
+            "claim_token": 1,
+            "claim_owner": owner_name(),
+            "claim_until": now + seconds * 1000,
+        }
+        session.connection().execute(_INSERT_JOB, [{**job, **claimed} for job in jobs])
+        removals = [
+            _Removal(
+                row,
+                Lease(Credentials, row.id, row.claim_token + 1, start + seconds),
+                Job(**job),
+                Lease(Job, job["id"], 1, start + seconds),
+            )
+            for row, job in zip(rows, jobs, strict=True)
+        ]
+        record_events(session, [event for one in removals for event in _beginning(one)])
+        failpoint("expiry.claiming")
+        session.expunge_all()
+    for one in removals:
+        one.row.job_id = one.job.id
+    return removals
+
+
+def _begun_job(row: Credentials, number: int, ticket: int, now: int) -> dict[str, Any]:
+    """Return the columns of the service's own job, under the credential's owner (contract 11.3)."""
+    return {
+        "id": number,
+        "run_id": str(ticket),
+        "command": JobCommand.DELETE,
+        "status": JobStatus.PROCESSING,
+        "backend": row.backend,
+        "params": {"backend": row.backend, "id": str(row.id)},
+        "result": {},
+        "progress": [],
+        "credentials_id": row.id,
+        "slot": slot_of(row.token_id, row.backend, row.type),
+        "project_id": row.project_id,
+        "project_name": row.project_name,
+        "token_id": row.token_id,
+        "token_description": row.token_description,
+        "created_at": now,
+        "started_at": now,
+        "process_host": socket.gethostname()[:128],
+        "process_pid": os.getpid(),
+        "attempts": 1,
+        "not_before": 0,
+    }
+
+
+def _beginning(one: _Removal) -> list[dict[str, Any]]:
+    expiration = {"expiration": format_time(one.row.expires_at)}
+    return [
+        job_event(Action.JOB_ACCEPTED, one.job),
+        credentials_event(Action.EXPIRED, one.row, job_id=one.job.id, detail=expiration),
+        job_event(Action.JOB_STARTED, one.job, detail={"attempt": 1}),
+    ]
+
+
+# Removing -------------------------------------------------------------------------------
+
+
+def _remove(installation: Installation, removals: list[_Removal]) -> bool:
+    """Drop one after the other; return False when one failed, which leaves the rest to sweeps."""
+    backend = backend_of(installation, removals[0].row)
+    done: list[_Removal] = []
+    with installation.keeper.keep(*(lease for one in removals for lease in _leases(one))):
+        for position, one in enumerate(removals):
+            try:
+                backend.drop(spec_of(one.row), one.lease)
+            except ClaimLost:
+                log.warning("claim_lost", job=one.job.id)
+            except Exception as problem:
+                _settle(installation, done)
+                _delay(installation, one, problem)
+                _hand_back(installation, removals[position + 1 :])
+                return False
+            else:
+                done.append(one)
+        _settle(installation, done)
+    return True
+
+
+def _leases(one: _Removal) -> tuple[Lease, Lease]:
+    return one.lease, one.job_lease
+
+
+def _settle(installation: Installation, done: list[_Removal]) -> None:
+    """End the jobs of what is gone: all in one transaction, unless one of them was taken over."""
+    if not done:
+        return
+    try:
+        _close(installation, done)
+    except ClaimLost:
+        for one in done:
+            try:
+                _close(installation, [one])
+            except ClaimLost:
+                log.warning("claim_lost", job=one.job.id)
+    failpoint("expiry.settled")
+
+
+def _close(installation: Installation, done: list[_Removal]) -> None:
+    with installation.database.write() as session:
+        # Logins that they share are locked in this order by all.
+        for one in sorted(done, key=lambda one: one.row.login_id or 0):
+            close_dropped(session, one.row, one.lease)
+            close_job(session, one.job, one.job_lease, **success())
+    log.info("expired_dropped", backend=done[0].row.backend, credentials=len(done))
+
+
+def _delay(installation: Installation, one: _Removal, problem: Exception) -> None:
+    try:
+        retry_or_give_up(installation, one.job, problem, one.job_lease, one.lease)
+    except ClaimLost:
+        log.warning("claim_lost", job=one.job.id)
+
+
+def _hand_back(installation: Installation, rest: list[_Removal]) -> None:
+    """Leave jobs that were not tried to whoever takes them up next."""
+    for one in rest:
+        try:
+            with installation.database.write() as session:
+                for lease in _leases(one):
+                    lease.close(session)
+        except ClaimLost:
+            log.warning("claim_lost", job=one.job.id)

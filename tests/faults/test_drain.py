@@ -1,0 +1,97 @@
+"""Very many credentials expire at once: all go, each once, and nobody else waits for it."""
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+from provisioning.creation import new_row
+from provisioning.database import read_clock
+from provisioning.states import CredentialsState, JobStatus
+from provisioning.tokens import Principal
+from tests.faults.callers import Caller, Ledger
+from tests.faults.engines.mysql import MySQLEngine
+from tests.faults.messages import Messages
+from tests.faults.oracle import Oracle
+from tests.faults.rows import count_dropped, expire, jobs_of
+from tests.faults.stack import FaultyService
+
+#: The long form is ten thousand.
+AMOUNT = int(os.environ.get("DRAIN_CREDENTIALS", "300"))
+#: Seconds for each of them, on a machine that others use too.
+PATIENCE = 0.2
+#: What a caller may wait meanwhile, on such a machine.
+LONGEST_WAIT = 8.0
+
+
+def test_all_go_once_and_callers_do_not_wait_for_it(
+    service: FaultyService, oracle: Oracle, ledger: Ledger, mysql: MySQLEngine
+) -> None:
+    callers = [Caller(service, ledger) for _ in range(5)]
+    made = [caller.create("transformations")["id"] for caller in callers]
+    numbers = make(service, mysql)
+    expire(service, numbers)
+    most: Counter[int] = Counter()
+    end = time.monotonic() + 30 + PATIENCE * AMOUNT
+    while (dropped := count_dropped(service, numbers)) < AMOUNT:
+        assert time.monotonic() < end, f"{dropped} of {AMOUNT} in time"
+        for worker in service.workers:
+            most[worker.pid] = max(most[worker.pid], connections_of(worker.pid, mysql.server.port))
+        if dropped and callers:
+            start = time.monotonic()
+            callers.pop().drop(made.pop())
+            Caller(service, ledger).create()
+            assert time.monotonic() - start < LONGEST_WAIT
+    assert not callers, "it was over too soon"
+    assert all(0 < number <= limit(service) for number in most.values()), most
+    jobs = jobs_of(service, numbers)
+    assert sorted(job.credentials_id or 0 for job in jobs) == sorted(numbers)
+    assert {(job.status, job.attempts) for job in jobs} == {(JobStatus.SUCCESS, 1)}
+    assert Messages(service).waiting("provisioning-upkeep") < 20
+    oracle.assert_clean()
+
+
+def limit(service: FaultyService) -> int:
+    """Return the connections that a process may have to one server."""
+    connections: int = service.installation.config["ENGINE_CONNECTIONS"]
+    return connections
+
+
+def make(service: FaultyService, engine: MySQLEngine) -> list[int]:
+    """Record active credentials of one project, and make their objects by hand."""
+    installation = service.installation
+    backend = installation.backends["mysql"]
+    with installation.database.read() as session:
+        now = read_clock(session)
+    rows = []
+    for number in range(AMOUNT):
+        owner = Principal(f"expired-{number}", "", "70", "")
+        slot = f"expired-{number}:mysql:transformations"
+        row = new_row(installation, owner, backend, "transformations", slot, "default", now)
+        row.state, row.claim_owner = CredentialsState.ACTIVE, None
+        rows.append(row)
+    with engine.server.connect() as connection, connection.cursor() as cursor:
+        for row in rows:
+            cursor.execute(f"CREATE DATABASE `{row.object_name}`")
+            cursor.execute(f"CREATE USER `{row.user_name}`@`%` IDENTIFIED BY 'Secret4711'")
+            pattern = row.object_name.replace("_", "\\_")
+            cursor.execute(f"GRANT ALL PRIVILEGES ON `{pattern}`.* TO `{row.user_name}`@`%`")
+    with installation.database.write() as session:
+        session.add_all(rows)
+        session.flush()
+        return [row.id for row in rows]
+
+
+def connections_of(pid: int, port: int) -> int:
+    """Return how many connections a process has to a port."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            sockets.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+        except FileNotFoundError:
+            continue
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = (line for line in lines if line[3] == "01")
+    return sum(
+        int(line[2].rpartition(":")[2], 16) == port and line[9] in sockets for line in established
+    )

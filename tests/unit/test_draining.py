@@ -1,0 +1,256 @@
+"""Batches of expired credentials, on each state database."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Event
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from devstack.processes import wait_until
+from provisioning import draining
+from provisioning.backends.base import EngineRefused, EngineUnavailable, Spec
+from provisioning.claims import Lease
+from provisioning.database import now_ms, read_clock
+from provisioning.draining import LARGEST_BATCH, drain
+from provisioning.events import events_of_job
+from provisioning.expiry import FIRST_BATCH, sweep
+from provisioning.models import Credentials, Job
+from provisioning.states import CredentialsState, JobStatus
+from tests.support.waiting_jobs import Queue
+
+FIRST = 700_001
+HOUR = 3_600_000
+
+
+class Engine:
+    """In the place of a server."""
+
+    def __init__(self) -> None:
+        self.dropped: list[int] = []
+        self.answers = True
+        self.act: Callable[[Spec], None] = lambda spec: None
+
+    def exists(self, spec: Spec) -> bool:
+        if not self.answers:
+            raise EngineUnavailable("server default: away")
+        return True
+
+    def drop(self, spec: Spec, lease: Lease) -> None:
+        lease.check()
+        self.act(spec)
+        self.dropped.append(spec.credentials_id)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+@pytest.fixture
+def engine(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    with queue.installation.database.write() as session:
+        session.execute(delete(Credentials))
+    engine = Engine()
+    monkeypatch.setitem(queue.installation.backends, "mysql", engine)
+    return engine
+
+
+def add(queue: Queue, amount: int, *, ago: int = 1000, server: str = "default") -> list[int]:
+    """Add active credentials that expired so many milliseconds ago."""
+    with queue.installation.database.write() as session:
+        now = read_clock(session)
+        first = session.scalars(select(Credentials.id).order_by(Credentials.id.desc())).first()
+        numbers = list(range((first or FIRST) + 1, (first or FIRST) + 1 + amount))
+        session.add_all(
+            Credentials(
+                id=number,
+                backend="mysql",
+                type="transformations",
+                state=CredentialsState.ACTIVE,
+                slot=f"{number}:mysql:transformations",
+                project_id="1",
+                project_name="",
+                token_id=str(number),
+                token_description="",
+                server=server,
+                user_name="u",
+                object_name="o",
+                secret="",
+                created_at=1,
+                touched_at=1000,
+                expires_at=now - ago,
+            )
+            for number in numbers
+        )
+    return numbers
+
+
+def rows(queue: Queue) -> dict[int, Credentials]:
+    with queue.installation.database.read() as session:
+        return {row.id: row for row in session.scalars(select(Credentials))}
+
+
+def jobs(queue: Queue) -> list[Job]:
+    with queue.installation.database.read() as session:
+        return list(session.scalars(select(Job).order_by(Job.id)))
+
+
+def test_a_batch_is_removed_who_waits_longest_first(queue: Queue, engine: Engine) -> None:
+    later, first = add(queue, 3), add(queue, 4, ago=HOUR)
+    living = add(queue, 2, ago=-HOUR)
+    assert drain(queue.installation, "mysql", "default", 4) == 8
+    found = rows(queue)
+    assert sorted(engine.dropped) == first
+    assert {found[number].state for number in first} == {CredentialsState.DROPPED}
+    assert {found[number].state for number in later} == {CredentialsState.ACTIVE}
+    ended = jobs(queue)
+    assert [job.credentials_id for job in ended] == first
+    assert {(job.status, job.attempts, job.claim_until) for job in ended} == {
+        (JobStatus.SUCCESS, 1, None)
+    }
+    drain(queue.installation, "mysql", "default", 4)
+    assert drain(queue.installation, "mysql", "default", 8) is None
+    assert sorted(engine.dropped) == sorted([*first, *later])
+    assert {rows(queue)[number].state for number in living} == {CredentialsState.ACTIVE}
+
+
+def test_its_audit_is_that_of_any_delete(queue: Queue, engine: Engine) -> None:
+    add(queue, 2)
+    drain(queue.installation, "mysql", "default", 2)
+    for job in jobs(queue):
+        actions = [event.action for event in events_of_job(queue.installation.database, job.id)]
+        assert actions == [
+            "job.accepted",
+            "credentials.expired",
+            "job.started",
+            "credentials.dropped",
+            "job.succeeded",
+        ]
+
+
+def test_a_sweep_names_the_servers_with_expired_rows(
+    queue: Queue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    servers = {"mysql": (Named("default"), Named("idle"), Named("other"))}
+    config = replace(queue.installation.config, servers=servers)
+    monkeypatch.setattr(queue.installation, "config", config)
+    add(queue, 2), add(queue, 1, ago=-HOUR, server="idle"), add(queue, 1, server="other")
+    expired = sweep(queue.installation).expired
+    assert sorted(expired) == [("mysql", "default"), ("mysql", "other")]
+
+
+def test_nothing_is_recorded_while_the_server_is_away(queue: Queue, engine: Engine) -> None:
+    (number,) = add(queue, 1)
+    engine.answers = False
+    assert drain(queue.installation, "mysql", "default", 4) is None
+    assert rows(queue)[number].state is CredentialsState.ACTIVE and jobs(queue) == []
+    engine.answers = True
+    drain(queue.installation, "mysql", "default", 4)
+    assert engine.dropped == [number]
+
+
+def test_one_that_fails_is_tried_again_and_the_rest_go_on(queue: Queue, engine: Engine) -> None:
+    first, second, third, last = (add(queue, 1, ago=ago)[0] for ago in (9000, 8000, 7000, 6000))
+
+    def refuse(spec: Spec) -> None:
+        if spec.credentials_id == second:
+            raise EngineRefused("server default: DROP USER: error 1227")
+
+    engine.act = refuse
+    assert drain(queue.installation, "mysql", "default", 4) is None
+    ended, failed, *handed_back = jobs(queue)
+    assert (ended.credentials_id, ended.status) == (first, JobStatus.SUCCESS)
+    assert failed.status is JobStatus.PROCESSING and failed.claim_until is None
+    assert failed.failure == "server default: DROP USER: error 1227" and failed.not_before > 0
+    assert [job.credentials_id for job in handed_back] == [third, last]
+    # A worker takes them up at the next message.
+    for job in handed_back:
+        claimed = queue.claim(job.id)
+        assert claimed is not None and claimed.row_lease is not None
+    assert queue.claim(failed.id) is None
+
+
+def test_one_that_was_extended_stays(queue: Queue, engine: Engine) -> None:
+    going, extended = add(queue, 2)
+    with queue.installation.database.write() as session:
+        statement = update(Credentials).where(Credentials.id == extended)
+        session.execute(statement.values(expires_at=now_ms() + HOUR))
+    drain(queue.installation, "mysql", "default", 4)
+    assert engine.dropped == [going]
+
+
+def test_what_another_job_works_on_waits(queue: Queue, engine: Engine) -> None:
+    (number,) = add(queue, 1)
+    (kill,) = queue.add("1", slot=f"{number}:mysql:transformations")
+    drain(queue.installation, "mysql", "default", 4)
+    assert engine.dropped == []
+    queue.change(kill, status=JobStatus.SUCCESS)
+    drain(queue.installation, "mysql", "default", 4)
+    assert engine.dropped == [number]
+
+
+def test_a_batch_that_was_taken_over_changes_nothing_of_it(queue: Queue, engine: Engine) -> None:
+    lost, kept = (add(queue, 1, ago=ago)[0] for ago in (9000, 8000))
+
+    def lose(spec: Spec) -> None:
+        if spec.credentials_id == lost:
+            with queue.installation.database.write() as session:
+                statement = update(Job).where(Job.credentials_id == lost)
+                session.execute(statement.values(claim_token=Job.claim_token + 1))
+
+    engine.act = lose
+    drain(queue.installation, "mysql", "default", 4)
+    found = {job.credentials_id: job.status for job in jobs(queue)}
+    assert found == {lost: JobStatus.PROCESSING, kept: JobStatus.SUCCESS}
+    assert rows(queue)[lost].state is CredentialsState.DROPPING
+
+
+def test_batches_grow_on_a_fast_server_and_shrink_on_a_slow_one(
+    queue: Queue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(queue, 2 * LARGEST_BATCH)
+    assert drain(queue.installation, "mysql", "default", FIRST_BATCH) == 2 * FIRST_BATCH
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(draining.time, "monotonic", lambda: float(next(clock)))
+    engine.act = lambda spec: None
+    assert drain(queue.installation, "mysql", "default", 8) == 1
+
+
+def test_several_at_once_remove_each_once(queue: Queue, engine: Engine, state_url: str) -> None:
+    numbers = add(queue, 60)
+    others = [Queue(state_url) for _ in range(3)]
+    for other in others:
+        other.installation.backends["mysql"] = engine  # type: ignore[assignment]
+
+    def go_on(other: Queue) -> None:
+        while drain(other.installation, "mysql", "default", 5) is not None:
+            pass
+
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(go_on, other) for other in others * 2]:
+            done.result()
+    assert sorted(engine.dropped) == numbers
+    assert sorted(job.credentials_id or 0 for job in jobs(queue)) == numbers
+    for other in others:
+        other.installation.backends.clear()
+        other.installation.close()
+
+
+def test_no_more_batches_than_lanes(queue: Queue, engine: Engine) -> None:
+    """Half of the connections, of which there are four, are left to what people wait for."""
+    add(queue, 30)
+    turned_away = Event()
+    engine.act = lambda spec: require(turned_away.wait(20))
+    with ThreadPoolExecutor(8) as pool:
+        drains = [pool.submit(drain, queue.installation, "mysql", "default", 4) for _ in range(8)]
+        wait_until(lambda: sum(one.done() for one in drains) == 6, timeout=20, what="six returns")
+        turned_away.set()
+    assert len(engine.dropped) == 8
+
+
+def require(true: bool) -> None:
+    assert true
