@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy.orm import Session
 
 from provisioning.backends.base import EngineError
 from provisioning.claims import ClaimLost, Lease, owner_name
@@ -22,9 +23,16 @@ from provisioning.events import Action, credentials_event, job_event, record_eve
 from provisioning.expiry import expired_on
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
-from provisioning.jobs import close_job, slot_of, success
+from provisioning.jobs import close_job, ended, slot_of, success
 from provisioning.models import Credentials, Job
-from provisioning.reconcile import backend_of, close_dropped, describe, spec_of
+from provisioning.reconcile import (
+    backend_of,
+    close_dropped,
+    describe,
+    forget_unused_login,
+    gone,
+    spec_of,
+)
 from provisioning.running import retry_or_give_up
 from provisioning.states import CredentialsState, JobCommand, JobStatus
 from provisioning.validity import format_time
@@ -213,27 +221,66 @@ def _leases(one: _Removal) -> tuple[Lease, Lease]:
 
 
 def _settle(installation: Installation, done: list[_Removal]) -> None:
-    """End the jobs of what is gone: all in one transaction, unless one of them was taken over."""
+    """End the jobs of what is gone: all in one transaction but those that others touched."""
     if not done:
         return
-    try:
-        _close(installation, done)
-    except ClaimLost:
-        for one in done:
-            try:
-                _close(installation, [one])
-            except ClaimLost:
-                log.warning("claim_lost", job=one.job.id)
+    with installation.database.write() as session:
+        untouched = _lock_untouched(session, done)
+        if untouched:
+            _close_all(session, untouched)
+    for one in done:
+        if one not in untouched:
+            _close(installation, one)
+    log.info("expired_dropped", backend=done[0].row.backend, credentials=len(done))
     failpoint("expiry.settled")
 
 
-def _close(installation: Installation, done: list[_Removal]) -> None:
-    with installation.database.write() as session:
-        # Logins that they share are locked in this order by all.
-        for one in sorted(done, key=lambda one: one.row.login_id or 0):
+def _lock_untouched(session: Session, done: list[_Removal]) -> list[_Removal]:
+    """Lock the rows, and return those that this process still holds and nobody wants killed."""
+    rows = select(Credentials.id, Credentials.claim_token).where(
+        Credentials.id.in_(one.row.id for one in done)
+    )
+    jobs = select(Job.id, Job.claim_token).where(
+        Job.id.in_(one.job.id for one in done), Job.status == JobStatus.PROCESSING
+    )
+    held_rows = _tokens(session, rows.order_by(Credentials.id))
+    held_jobs = _tokens(session, jobs.order_by(Job.id))
+    return [
+        one
+        for one in done
+        if held_rows.get(one.row.id) == one.lease.token
+        and held_jobs.get(one.job.id) == one.job_lease.token
+    ]
+
+
+def _tokens(session: Session, query: Select[int, int]) -> dict[int, int]:
+    return {row.id: row.claim_token for row in session.execute(query.with_for_update())}
+
+
+def _close_all(session: Session, removals: list[_Removal]) -> None:
+    """Do what `close_dropped` and `close_job` do, for many that are locked."""
+    events = []
+    for one in removals:
+        events.append(credentials_event(Action.DROPPED, one.row, job_id=one.job.id))
+        events.append(job_event(Action.JOB_SUCCEEDED, one.job))
+    connection = session.connection()
+    rows = update(Credentials).where(Credentials.id.in_(one.row.id for one in removals))
+    connection.execute(rows.values(claim_until=None, **gone()))
+    jobs = update(Job).where(Job.id.in_(one.job.id for one in removals))
+    connection.execute(jobs.values(claim_until=None, **ended(), **success()))
+    record_events(session, events)
+    # Logins that they share are locked in this order by all.
+    for login in sorted({one.row.login_id for one in removals if one.row.login_id is not None}):
+        forget_unused_login(session, login)
+
+
+def _close(installation: Installation, one: _Removal) -> None:
+    try:
+        with installation.database.write() as session:
             close_dropped(session, one.row, one.lease)
             close_job(session, one.job, one.job_lease, **success())
-    log.info("expired_dropped", backend=done[0].row.backend, credentials=len(done))
+    except ClaimLost:
+        log.warning("claim_lost", job=one.job.id)
 
 
 def _delay(installation: Installation, one: _Removal, problem: Exception) -> None:

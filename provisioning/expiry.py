@@ -88,7 +88,8 @@ def sweep(installation: Installation) -> Due:
             for server in all_of_it
         ]
         if servers:
-            due.expired.extend(row._tuple() for row in session.execute(_with_expired(servers)))
+            found = session.execute(_with_expired(servers))
+            due.expired.extend((row.backend, row.server) for row in found)
     return due
 
 

@@ -359,16 +359,21 @@ def close_job(session: Session, job: Job, lease: Lease, **values: Any) -> None:
     decided = session.execute(query.with_for_update()).one()
     if decided.status is JobStatus.TERMINATING:
         values = terminated()
-    lease.close(session, request=None, place=None, ended_at=now_ms(), **values)
+    lease.close(session, **ended(), **values)
     _record_end(session, job, {**decided._mapping, **values})
 
 
-def _record_end(session: Session, job: Job, ended: dict[str, Any]) -> None:
-    action, detail, failure = ENDS[ended["status"]], None, None
+def ended() -> dict[str, Any]:
+    """Return the values of a job that is over, whatever its outcome."""
+    return {"request": None, "place": None, "ended_at": now_ms()}
+
+
+def _record_end(session: Session, job: Job, outcome: dict[str, Any]) -> None:
+    action, detail, failure = ENDS[outcome["status"]], None, None
     if action is Action.JOB_FAILED:
-        shown = {key: ended["result"].get(key) for key in ("message", "exceptionId")}
-        detail = {"error": ended["error"], **shown}
-        failure = ended["failure"]
+        shown = {key: outcome["result"].get(key) for key in ("message", "exceptionId")}
+        detail = {"error": outcome["error"], **shown}
+        failure = outcome["failure"]
     record_job_event(session, action, job, detail=detail, failure=failure)
 
 

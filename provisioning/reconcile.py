@@ -182,25 +182,30 @@ def drop_objects(installation: Installation, row: Credentials, *leases: Lease) -
         backend_of(installation, row).drop(spec_of(row), leases[0])
 
 
+def gone() -> dict[str, Any]:
+    """Return the values of the row of a credential that is gone, without its secrets."""
+    return {
+        "state": CredentialsState.DROPPED,
+        "slot": None,
+        "port": None,
+        "job_id": None,
+        "secret": "",
+        "private_key": None,
+        "login_id": None,
+        "dropped_at": now_ms(),
+    }
+
+
 def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
     """Close the row of a credential that is gone, and forget its secrets."""
-    lease.close(
-        session,
-        state=CredentialsState.DROPPED,
-        slot=None,
-        port=None,
-        job_id=None,
-        secret="",
-        private_key=None,
-        login_id=None,
-        dropped_at=now_ms(),
-    )
+    lease.close(session, **gone())
     record_credentials_event(session, Action.DROPPED, row, job_id=row.job_id)
     if row.login_id is not None:
-        _forget_unused_login(session, row.login_id)
+        forget_unused_login(session, row.login_id)
 
 
-def _forget_unused_login(session: Session, login_id: int) -> None:
+def forget_unused_login(session: Session, login_id: int) -> None:
+    """Delete a shared login whose last credential is gone."""
     # The lock keeps a new credential from choosing the login between the count and the end.
     session.execute(select(Login.id).where(Login.id == login_id).with_for_update())
     users = select(func.count()).where(Credentials.login_id == login_id)
