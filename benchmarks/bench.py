@@ -29,6 +29,9 @@ class Sizes:
     #: Rows of the large state, and the longest time spent on making them, in seconds.
     rows: int = 1_000_000
     filling_seconds: float = 60.0
+    #: Finished jobs and live credentials of the large state of `rows`.
+    jobs_ended: int = 300_000
+    credentials: int = 100_000
     removals: int = 25
     #: Credentials that expire at once.
     expired: int = 400
@@ -44,6 +47,8 @@ QUICK = Sizes(
     crowd_creations=160,
     reading_seconds=1.0,
     rows=50_000,
+    jobs_ended=20_000,
+    credentials=10_000,
     removals=5,
     expired=100,
     jobs=8,

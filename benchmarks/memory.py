@@ -25,12 +25,12 @@ def measure(bench: Bench) -> list[Figure]:
     beat = bench.service.processes["beat"].pid
     fronts = descendants(web)
     return [
-        Figure("P17", "idle front process, RSS", "MB", _megabytes("Rss", fronts), aim=Bar(100)),
-        Figure("P17", "idle front process, PSS", "MB", _megabytes("Pss", fronts)),
-        Figure("P17", "idle worker process, RSS", "MB", _megabytes("Rss", [worker]), aim=Bar(100)),
-        Figure("P17", "idle worker process, PSS", "MB", _megabytes("Pss", [worker])),
-        Figure("P17", "front's parent process, RSS", "MB", _megabytes("Rss", [web])),
-        Figure("P17", "beat process, RSS", "MB", _megabytes("Rss", [beat])),
+        Figure("P17", "idle front process, RSS", "MB", megabytes("Rss", fronts), aim=Bar(100)),
+        Figure("P17", "idle front process, PSS", "MB", megabytes("Pss", fronts)),
+        Figure("P17", "idle worker process, RSS", "MB", megabytes("Rss", [worker]), aim=Bar(100)),
+        Figure("P17", "idle worker process, PSS", "MB", megabytes("Pss", [worker])),
+        Figure("P17", "front's parent process, RSS", "MB", megabytes("Rss", [web])),
+        Figure("P17", "beat process, RSS", "MB", megabytes("Rss", [beat])),
     ]
 
 
@@ -45,7 +45,8 @@ def _use_everything(bench: Bench) -> None:
             run_load(bench.service.port, [drop], clients=1, status=200)
 
 
-def _megabytes(kind: str, pids: list[int]) -> list[float]:
+def megabytes(kind: str, pids: list[int]) -> list[float]:
+    """Return the memory of processes: ``kind`` is ``Rss`` or ``Pss``."""
     return [_kilobytes(kind, pid) / 1000 for pid in pids]
 
 

@@ -49,7 +49,9 @@ def _sqlite_now(element: now_ms, compiler: Any, **_: Any) -> str:
 
 @compiles(now_ms, "postgresql")
 def _postgresql_now(element: now_ms, compiler: Any, **_: Any) -> str:
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    # `clock_timestamp()` may change within a statement, so no index would be used for it: all
+    # live credentials would be read to find those that have expired.
+    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)"
 
 
 @compiles(now_ms, "mysql")

@@ -131,7 +131,7 @@ class Job(Claim, Base):
         Index("ix_jobs_turns", "status", "project_id", "id"),
         Index("ix_jobs_served", "project_id", "started_at"),
         Index("ux_jobs_place", "project_id", "place", unique=True),
-        Index("ix_jobs_ended", "ended_at"),
+        Index("ix_jobs_unfinished", "ended_at", "backend", "not_before"),
         TABLE_OPTIONS,
     )
 

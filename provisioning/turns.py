@@ -100,7 +100,10 @@ def _next_new() -> Select[int, int, int]:
     blocked = exists().where(
         earlier.slot == Job.slot, earlier.status.in_(UNFINISHED_JOBS), earlier.id < Job.id
     )
-    places = select(func.count(limited.place)).where(limited.project_id == Job.project_id)
+    # Only begun jobs have a place: a project may have millions that ended.
+    places = select(func.count(limited.place)).where(
+        limited.project_id == Job.project_id, limited.status.in_(STARTED_JOBS)
+    )
     oldest = (
         select(Job.id)
         .where(Job.status == JobStatus.WAITING, Job.project_id == projects.c.id, _due(), ~blocked)
@@ -172,6 +175,8 @@ def due_jobs(session: Session, backends: Collection[str], limit: int) -> list[tu
     query = (
         select(Job.id, Job.backend)
         .where(
+            # In an index where the unfinished ones stand apart, whatever a planner believes.
+            Job.ended_at.is_(None),
             Job.status.in_(UNFINISHED_JOBS),
             Job.backend.in_(backends),
             or_(Job.claim_until.is_(None), Job.claim_until <= now_ms()),

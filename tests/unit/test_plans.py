@@ -1,0 +1,219 @@
+"""What fronts, workers and sweeps ask of a state with many rows: each statement reads a few."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import String, cast, insert, literal, select, update
+
+from provisioning.backlog import require_room
+from provisioning.bootstrap import prepare_state
+from provisioning.creation import read_slot
+from provisioning.database import now_ms, read_clock
+from provisioning.expiry import expired_on, sweep
+from provisioning.jobs import find_job
+from provisioning.models import Base, Callback, Credentials, Event, Job, RequestKey
+from provisioning.retention import forget_old
+from provisioning.search.jobs import JobSearch, list_jobs
+from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus
+from provisioning.turns import claim_next, next_after
+from tests.support.servers import empty_state_url
+from tests.support.statements import statements_of
+from tests.support.waiting_jobs import MYSQL, Queue
+
+#: Rows of each table: 2^13.
+DOUBLINGS = 13
+#: Rows, or entries of an index, that a step of a plan may read: a sweep's batch, and some.
+FEW = 1_200
+DAY = 86_400_000
+
+
+class Named:
+    """As much of a configured server as a sweep wants to know."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def big(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Queue]:
+    """Many finished jobs of few projects, live credentials, and events; a few jobs wait."""
+    queue = Queue(empty_state_url(request, request.param, tmp_path_factory.mktemp("plans")))
+    prepare_state(queue.installation.database)
+    servers = {"mysql": (Named("default"), Named("other"))}
+    queue.installation.config = replace(queue.installation.config, servers=servers)
+    for row in examples(queue):
+        multiply(queue, row)
+    queue.add("1", 30, limit=5), queue.add("2", 30), queue.add("3", 30, backend="docker")
+    analyse(queue)
+    yield queue
+    queue.installation.close()
+
+
+def examples(queue: Queue) -> list[Base]:
+    """Return a row of each table that grows."""
+    with queue.installation.database.read() as session:
+        now = read_clock(session)
+    owner = {"project_id": "1", "token_id": "1"}
+    texts = {"project_name": "", "token_description": ""}
+    return [
+        Job(
+            id=1_000_000,
+            run_id="1",
+            command=JobCommand.DELETE,
+            status=JobStatus.SUCCESS,
+            backend="mysql",
+            params={},
+            result={},
+            slot="1:mysql:transformations",
+            created_at=1,
+            started_at=now,
+            ended_at=now,
+            **owner,
+            **texts,
+        ),
+        Credentials(
+            id=1_000_000,
+            backend="mysql",
+            type="transformations",
+            state=CredentialsState.ACTIVE,
+            server="default",
+            user_name="u",
+            object_name="o",
+            secret="",
+            created_at=1,
+            touched_at=1000,
+            expires_at=now + DAY,
+            **owner,
+            **texts,
+        ),
+        Event(id=1_000_000, time=now, action="job.step", run_id="", job_id=1, worker="w", **owner),
+        Callback(id=1_000_000, state=CallbackState.TAKEN, url="", job_url=""),
+        RequestKey(digest="0", body="", job_id=1, created_at=now),
+    ]
+
+
+def multiply(queue: Queue, row: Base) -> None:
+    """Record the row, and double the rows of its table until they are many."""
+    model = type(row)
+    key = model.__table__.primary_key.columns.values()[0]
+    with queue.installation.database.write() as session:
+        session.add(row)
+        session.flush()
+        for shift in (2**n for n in range(DOUBLINGS)):
+            new_key = key + literal(f"-{shift}" if model is RequestKey else shift)
+            # Jobs are of four projects, and each credential is of a slot of its own.
+            changed = {key.name: new_key}
+            if model is Job:
+                changed["project_id"] = cast(new_key % 4, String(64))
+            if model is Credentials:
+                changed["slot"] = cast(new_key, String(160))
+            columns = [changed.get(column.name, column) for column in model.__table__.c]
+            names = [column.name for column in model.__table__.c]
+            session.execute(insert(model).from_select(names, select(*columns)))
+
+
+def analyse(queue: Queue) -> None:
+    """Count the rows, as servers do by themselves. Nobody does it for SQLite's planner."""
+    with queue.installation.database._writing.connect() as connection:
+        statement = {"postgresql": "ANALYZE", "mysql": "ANALYZE TABLE"}.get(connection.dialect.name)
+        for table in Base.metadata.tables if statement else ():
+            connection.exec_driver_sql(f"{statement} {table}")
+        connection.commit()
+
+
+def take_and_end(queue: Queue) -> None:
+    claimed = claim_next(queue.installation, 0, MYSQL)
+    assert claimed is not None
+    next_after(queue.installation.database, claimed.job)
+    queue.end(claimed)
+
+
+def look_for_expired(queue: Queue) -> None:
+    with queue.installation.database.read() as session:
+        session.scalars(expired_on("mysql", "default").limit(32)).all()
+
+
+ACTIONS: dict[str, Callable[[Queue], Any]] = {
+    "sweep": lambda queue: sweep(queue.installation),
+    "look for expired": look_for_expired,
+    "forget": lambda queue: forget_old(queue.installation),
+    "work": take_and_end,
+    "room": lambda queue: require_room(queue.installation, "1"),
+    "slot": lambda queue: read_slot(queue.installation, "7:mysql:transformations"),
+    "job": lambda queue: find_job(queue.installation.database, "1", "1000001"),
+    "page": lambda queue: list_jobs(queue.installation.database, "1", "", JobSearch(limit=50)),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_few_rows_are_read(big: Queue, action: str) -> None:
+    database = big.installation.database
+    with statements_of(database) as statements:
+        ACTIONS[action](big)
+    assert statements
+    for statement, parameters in statements:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE", "WITH")):
+            require_few(big, statement, parameters)
+
+
+def test_a_batch_of_what_is_old_is_forgotten_by_a_few_rows(big: Queue) -> None:
+    database = big.installation.database
+    with database.write() as session:
+        for model, end in ((Job, Job.ended_at), (Event, Event.time)):
+            old = model.id < 1_000_300
+            session.execute(update(model).where(old).values({end.name: now_ms() - 100 * DAY}))
+    analyse(big)
+    with statements_of(database) as statements:
+        forget_old(big.installation)
+    deletes = [one for one in statements if one[0].startswith("DELETE")]
+    assert len(deletes) == 3
+    for statement, parameters in statements:
+        if statement.startswith(("SELECT", "DELETE")):
+            require_few(big, statement, parameters)
+
+
+def require_few(queue: Queue, statement: str, parameters: Any) -> None:
+    """Fail if a step of the statement's plan reads a table through, or many rows of one."""
+    with queue.installation.database._writing.connect() as connection:
+        kind = connection.dialect.name
+        changes = not statement.startswith("SELECT")
+        prefix = {
+            "sqlite": "EXPLAIN QUERY PLAN",
+            "postgresql": "EXPLAIN (FORMAT JSON" + (")" if changes else ", ANALYZE)"),
+            "mysql": "EXPLAIN FORMAT=JSON" if changes else "ANALYZE FORMAT=JSON",
+        }[kind]
+        found = connection.exec_driver_sql(f"{prefix} {statement}", parameters).fetchall()
+        connection.rollback()
+    plan = found[0][0] if kind != "sqlite" else "\n".join(row[-1] for row in found)
+    if kind == "sqlite":
+        assert not re.search(r"SCAN (jobs|credentials|events|callbacks|request_keys)", plan), plan
+        return
+    for step in steps_of(json.loads(plan) if isinstance(plan, str) else plan):
+        rows = rows_of(step)
+        assert rows <= FEW, f"{rows} rows: {step}\n{statement}"
+
+
+def steps_of(plan: Any) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a plan that are about a table."""
+    if isinstance(plan, list):
+        for part in plan:
+            yield from steps_of(part)
+    elif isinstance(plan, dict):
+        if "table_name" in plan or "Relation Name" in plan:
+            yield plan
+        for part in plan.values():
+            yield from steps_of(part)
+
+
+def rows_of(step: dict[str, Any]) -> float:
+    """Return the rows that a step reads each time, by what happened or else the estimate."""
+    if "Relation Name" in step:
+        read = step.get("Actual Rows", step["Plan Rows"])
+        return float(read + step.get("Rows Removed by Filter", 0))
+    return float((step["r_rows"] if "r_loops" in step else step.get("rows")) or 0)
