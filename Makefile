@@ -41,7 +41,7 @@ format: $(INSTALLED) ## Bring the source into the style that lint checks.
 	@$(PYTHON) -m ruff format --quiet .
 
 bench: $(INSTALLED) ## Measure the service against raw SQL and raw Docker.
-	@$(PYTHON) -m devstack.packages mariadb docker mmdebstrap
+	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap
 	@$(PYTHON) -m devstack.images
 	@$(PYTHON) -m benchmarks
 

@@ -20,6 +20,7 @@ from benchmarks import (
     reading,
     removing,
     report,
+    rows,
     safety,
     sandboxes,
     starting,
@@ -42,6 +43,7 @@ MEASURES: dict[str, Measure] = {
     "P8": drain.measure_neighbours,
     "P5": reading.measure,
     "P4": existing.measure,
+    "P15": rows.measure,
     "P9": sandboxes.measure_single,
     "P10": sandboxes.measure_crowd,
     "P12": sandboxes.measure_accepting,
@@ -59,8 +61,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     configure_logs("console", "warning")
     sizes = QUICK if options.quick else Sizes()
-    if options.expired:
-        sizes = replace(sizes, expired=options.expired)
+    asked = {name: getattr(options, name) for name in ("expired", "jobs_ended", "credentials")}
+    sizes = replace(sizes, **{name: size for name, size in asked.items() if size})
     start, neighbours = time.monotonic(), report.Neighbours()
     with _scratch(options.directory) as directory, Bench(directory, sizes, _say).running() as bench:
         environment = report.describe_environment(bench.admin)
@@ -90,6 +92,8 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short rounds; writes no document")
     parser.add_argument("--only", nargs="+", choices=MEASURES, help="some rows; writes no document")
     parser.add_argument("--expired", type=int, help="credentials that expire at once, for P7, P8")
+    parser.add_argument("--jobs", type=int, dest="jobs_ended", help="finished ones, for P15")
+    parser.add_argument("--credentials", type=int, help="live ones, for P14 and P15")
     parser.add_argument(
         "--directory", type=Path, default=SCRATCH, help="new one for temporary files"
     )

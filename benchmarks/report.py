@@ -72,6 +72,10 @@ METHOD = """\
 - **P12.** POST of creates by one client while no worker of sandboxes runs and a thousand wait;
   in turn with a service where nobody waits but those it has just accepted.
 - **P13.** From the rows of kill jobs, one at a time: `started_at` - `created_at`.
+- **P14-P16.** On a PostgreSQL of its own: two states, filled by statements about all rows at once,
+  take turns, call by call; P15 are the functions that fronts and workers call, without HTTP.
+  Forty jobs wait in each state. `--only P15 --jobs 10000000 --credentials 1000000` is the long form
+  (quarter of an hour, 6 GB).
 - **P17.** `/proc/PID/smaps_rollup` after the first requests and jobs, one value a process.
 - **P18.** Creates inside one process: as the service does it, and with the same backend but
   no intent, no claim and a single commit at the end. The engine's lock is timed by itself and

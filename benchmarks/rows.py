@@ -213,7 +213,9 @@ def _start(few: Service, many: Service, large: State) -> list[Figure]:
     return [
         Figure("P16", f"start of a front until it is ready, {what}", "s", seconds[1:],
                aim=Bar(3)),
-        Figure("P16", f"its memory with {what} / with {FEW:,}", "x", [memory[1] / memory[0]],
+        Figure("P16", f"the same / with {FEW:,}", "x", [seconds[1] / seconds[0]],
+               aim=Bar(1.25)),
+        Figure("P16", f"its memory / with {FEW:,}", "x", [memory[1] / memory[0]],
                aim=Bar(1.1)),
     ]  # fmt: skip
 

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from devstack.processes import wait_until
 from provisioning.creation import new_row
 from provisioning.database import read_clock
 from provisioning.states import CredentialsState, JobStatus
@@ -14,7 +15,7 @@ from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle
 from tests.faults.rows import count_dropped, expire, jobs_of
-from tests.faults.stack import FaultyService
+from tests.faults.stack import FaultyService, supervised
 
 #: The long form is ten thousand.
 AMOUNT = int(os.environ.get("DRAIN_CREDENTIALS", "300"))
@@ -29,7 +30,7 @@ def test_all_go_once_and_callers_do_not_wait_for_it(
 ) -> None:
     callers = [Caller(service, ledger) for _ in range(5)]
     made = [caller.create("transformations")["id"] for caller in callers]
-    numbers = make(service, mysql)
+    numbers = make(service, mysql, AMOUNT)
     expire(service, numbers)
     most: Counter[int] = Counter()
     end = time.monotonic() + 30 + PATIENCE * AMOUNT
@@ -51,22 +52,43 @@ def test_all_go_once_and_callers_do_not_wait_for_it(
     oracle.assert_clean()
 
 
+def test_workers_that_die_in_a_batch_leave_nothing_behind(
+    service: FaultyService, oracle: Oracle, mysql: MySQLEngine
+) -> None:
+    numbers = make(service, mysql, 40)
+    points = ("expiry.claiming", "expiry.claimed", "drop.login", "expiry.settled")
+    for point in points:
+        service.points["worker"].arm(point)
+    with supervised(service) as supervisor:
+        expire(service, numbers)
+        for point in points:
+            service.points["worker"].wait_taken(point, timeout=40)
+        wait_until(lambda: supervisor.restarts > 0, timeout=20, what="a worker's return")
+        wait_until(
+            lambda: count_dropped(service, numbers) == len(numbers), timeout=60, what="all dropped"
+        )
+    jobs = jobs_of(service, numbers)
+    assert sorted(job.credentials_id or 0 for job in jobs) == sorted(numbers)
+    assert {job.status for job in jobs} == {JobStatus.SUCCESS}
+    oracle.assert_clean()
+
+
 def limit(service: FaultyService) -> int:
     """Return the connections that a process may have to one server."""
     connections: int = service.installation.config["ENGINE_CONNECTIONS"]
     return connections
 
 
-def make(service: FaultyService, engine: MySQLEngine) -> list[int]:
+def make(service: FaultyService, engine: MySQLEngine, amount: int) -> list[int]:
     """Record active credentials of one project, and make their objects by hand."""
     installation = service.installation
     backend = installation.backends["mysql"]
     with installation.database.read() as session:
         now = read_clock(session)
     rows = []
-    for number in range(AMOUNT):
-        owner = Principal(f"expired-{number}", "", "70", "")
-        slot = f"expired-{number}:mysql:transformations"
+    for number in range(amount):
+        owner = Principal(f"expired-{amount}-{number}", "", "70", "")
+        slot = f"expired-{amount}-{number}:mysql:transformations"
         row = new_row(installation, owner, backend, "transformations", slot, "default", now)
         row.state, row.claim_owner = CredentialsState.ACTIVE, None
         rows.append(row)

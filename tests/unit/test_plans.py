@@ -17,7 +17,6 @@ from provisioning.expiry import expired_on, sweep
 from provisioning.jobs import find_job
 from provisioning.models import Base, Callback, Credentials, Event, Job, RequestKey
 from provisioning.retention import forget_old
-from provisioning.search.jobs import JobSearch, list_jobs
 from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus
 from provisioning.turns import claim_next, next_after
 from tests.support.servers import empty_state_url
@@ -147,7 +146,6 @@ ACTIONS: dict[str, Callable[[Queue], Any]] = {
     "room": lambda queue: require_room(queue.installation, "1"),
     "slot": lambda queue: read_slot(queue.installation, "7:mysql:transformations"),
     "job": lambda queue: find_job(queue.installation.database, "1", "1000001"),
-    "page": lambda queue: list_jobs(queue.installation.database, "1", "", JobSearch(limit=50)),
 }
 
 
