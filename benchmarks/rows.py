@@ -31,11 +31,10 @@ from provisioning.turns import claim_next, next_job
 FEW = 1_000
 #: Projects of the finished jobs at most.
 PROJECTS = 1_000
-#: Jobs that wait, as many in both states.
-WAITING = 40
+#: Jobs that wait, as many in both states, and their projects.
+WAITING, WAITING_PROJECTS = 40, 5
 #: Times that each thing is done in a round.
 TIMES = 20
-WAITING_PROJECTS = 5
 DAY = 86_400_000
 
 

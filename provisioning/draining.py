@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
-from provisioning.backends.base import EngineError
+from provisioning.backends.base import EngineUnavailable
 from provisioning.claims import ClaimLost, Lease, owner_name
 from provisioning.database import next_numbers, now_ms, read_clock
 from provisioning.events import Action, credentials_event, job_event, record_events
@@ -86,9 +86,12 @@ def _answers(installation: Installation, backend: str, server: str) -> bool:
         return False
     try:
         backend_of(installation, first).exists(spec_of(first))
-    except EngineError as problem:
+    except EngineUnavailable as problem:
         log.warning("expiry_delayed", backend=backend, server=server, failure=describe(problem))
         return False
+    except Exception:
+        # What is wrong with the first one must not keep the others waiting.
+        return True
     return True
 
 

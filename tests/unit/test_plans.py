@@ -160,6 +160,15 @@ def test_a_few_rows_are_read(big: Queue, action: str) -> None:
             require_few(big, statement, parameters)
 
 
+def test_a_sweep_finds_expired_credentials_by_the_index_of_their_server(big: Queue) -> None:
+    database = big.installation.database
+    with statements_of(database) as statements:
+        assert sweep(big.installation).expired == []
+    (asked,) = [one for one in statements if "UNION ALL" in one[0]]
+    plan = plan_of(big, *asked)
+    assert "ix_credentials_expiry" in str(plan), plan
+
+
 def test_a_batch_of_what_is_old_is_forgotten_by_a_few_rows(big: Queue) -> None:
     database = big.installation.database
     with database.write() as session:
@@ -178,9 +187,20 @@ def test_a_batch_of_what_is_old_is_forgotten_by_a_few_rows(big: Queue) -> None:
 
 def require_few(queue: Queue, statement: str, parameters: Any) -> None:
     """Fail if a step of the statement's plan reads a table through, or many rows of one."""
+    plan = plan_of(queue, statement, parameters)
+    if isinstance(plan, str):
+        assert not re.search(r"SCAN (jobs|credentials|events|callbacks|request_keys)", plan), plan
+        return
+    for step in steps_of(plan):
+        rows = rows_of(step)
+        assert rows <= FEW, f"{rows} rows: {step}\n{statement}"
+
+
+def plan_of(queue: Queue, statement: str, parameters: Any) -> Any:
+    """Return the text of SQLite's plan; the tree of the others', of SELECTs as they went."""
+    changes = not statement.startswith("SELECT")
     with queue.installation.database._writing.connect() as connection:
         kind = connection.dialect.name
-        changes = not statement.startswith("SELECT")
         prefix = {
             "sqlite": "EXPLAIN QUERY PLAN",
             "postgresql": "EXPLAIN (FORMAT JSON" + (")" if changes else ", ANALYZE)"),
@@ -188,13 +208,9 @@ def require_few(queue: Queue, statement: str, parameters: Any) -> None:
         }[kind]
         found = connection.exec_driver_sql(f"{prefix} {statement}", parameters).fetchall()
         connection.rollback()
-    plan = found[0][0] if kind != "sqlite" else "\n".join(row[-1] for row in found)
     if kind == "sqlite":
-        assert not re.search(r"SCAN (jobs|credentials|events|callbacks|request_keys)", plan), plan
-        return
-    for step in steps_of(json.loads(plan) if isinstance(plan, str) else plan):
-        rows = rows_of(step)
-        assert rows <= FEW, f"{rows} rows: {step}\n{statement}"
+        return "\n".join(row[-1] for row in found)
+    return json.loads(found[0][0]) if kind == "mysql" else found[0][0]
 
 
 def steps_of(plan: Any) -> Iterator[dict[str, Any]]:
