@@ -7,17 +7,18 @@ from flask import Blueprint, Response, request
 from api.queue import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
 from api.responses import answer, quota_warning
-from api.schemas import CreateCredentials, CreateSnowflake, NoParameters
+from api.schemas import CreateCredentials, CreateSnowflake, Extend, NoParameters
 from api.waiting import wait, wake_worker
 from provisioning import creation, errors, service
 from provisioning.catalog import BackendRules, backend_rules, require_type
 from provisioning.jobs import SERVER_DOWN
 from provisioning.models import Job
+from provisioning.requested_lifetime import require_possible
 from provisioning.states import UNFINISHED_JOBS, JobStatus
 from provisioning.validity import format_time
 
 blueprint = Blueprint("credentials", __name__, url_prefix="/provisioning")
-CREATE, NO_PARAMETERS = CreateCredentials(), NoParameters()
+CREATE, EXTEND, NO_PARAMETERS = CreateCredentials(), Extend(), NoParameters()
 #: Backends whose creation takes more than a type.
 CREATE_WITH_MORE = {"snowflake": CreateSnowflake()}
 
@@ -29,9 +30,11 @@ def create(backend: str) -> Response:
     parameters = read_parameters(CREATE_WITH_MORE.get(backend, CREATE))
     type_ = parameters.get("type", rules.default_type)
     require_type(rules, type_)
+    ttl = parameters.get("ttl")
+    require_possible(installation(), caller.principal, rules, [type_], ttl)
     creation.require_enabled(installation().config, rules, caller.principal)
     key = parameters.get("publicKey")
-    view = creation.get_or_create(installation(), caller, rules, type_, key)
+    view = creation.get_or_create(installation(), caller, rules, type_, key, ttl)
     body = _body(view, {"url": f"{backend}/{view.id}"})
     return answer({**body, **quota_warning(view.quota_warning)}, 201)
 
@@ -61,8 +64,8 @@ def find_by_id(backend: str, id_: str) -> Response:
 def extend(backend: str, id_: str) -> Response:
     caller = authenticate()
     backend_rules(backend)
-    read_parameters(NO_PARAMETERS)
-    extension = service.extend(installation(), caller, backend, id_)
+    ttl = read_parameters(EXTEND).get("ttl")
+    extension = service.extend(installation(), caller, backend, id_, ttl)
     return answer(
         {
             "touch": extension.touched_at // 1000,

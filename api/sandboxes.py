@@ -1,5 +1,6 @@
 """/provisioning/async/{backend}: sandboxes, made and dropped by jobs (contract section 8)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -20,6 +21,7 @@ from provisioning.callbacks import PARAMETER, CallbackOrder, read_callback_url
 from provisioning.catalog import BackendRules, backend_rules, require_type
 from provisioning.idempotency import HEADER, once, read_key
 from provisioning.models import Job
+from provisioning.requested_lifetime import require_possible
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import read_request
 from provisioning.tokens import Caller
@@ -37,21 +39,26 @@ def create(backend: str) -> Response:
     rules = _async_rules(backend)
     parameters = read_parameters(CREATE[_has_callbacks()])
     require_type(rules, parameters["type"])
-    return _accept(caller, rules, parameters)
+    return _accept(caller, rules, parameters, [parameters["type"]])
 
 
 @blueprint.post("/<backend>/transformation")
 def create_from_transformation(backend: str) -> Response:
     caller = authenticate()
     rules = _async_rules(backend)
-    return _accept(caller, rules, read_parameters(TRANSFORM[_has_callbacks()]))
+    parameters = read_parameters(TRANSFORM[_has_callbacks()])
+    # Its type is in the row that the worker reads, so it may be any.
+    return _accept(caller, rules, parameters, rules.types)
 
 
 def _has_callbacks() -> bool:
     return bool(installation().config["CALLBACK_HOSTS"])
 
 
-def _accept(caller: Caller, rules: BackendRules, parameters: dict[str, Any]) -> Response:
+def _accept(
+    caller: Caller, rules: BackendRules, parameters: dict[str, Any], types: Iterable[str]
+) -> Response:
+    require_possible(installation(), caller.principal, rules, types, parameters.get("ttl"))
     key = read_key(request.headers.get(HEADER, ""), caller.principal.token_id, parameters)
     callback = _read_callback(parameters)
     creation.require_enabled(installation().config, rules, caller.principal)

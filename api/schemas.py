@@ -8,6 +8,7 @@ from provisioning.key_pairs import read_public_key
 from provisioning.parameters import (
     Object,
     Parameters,
+    Positive,
     Text,
     load,
     read_name,
@@ -23,6 +24,7 @@ __all__ = [
     "CreateSandbox",
     "CreateSandboxWithCallback",
     "CreateSnowflake",
+    "Extend",
     "NoParameters",
     "load",
 ]
@@ -32,6 +34,12 @@ _A_STRING: dict[str, Any] = {"invalid": "a string is expected"}
 
 class NoParameters(Parameters):
     """A request whose body has no parameters."""
+
+
+class Extend(Parameters):
+    """POST /provisioning/{backend}/{id}/extend."""
+
+    ttl = Positive()
 
 
 class PublicKey(fields.String):
@@ -49,6 +57,7 @@ class CreateCredentials(Parameters):
     """POST /provisioning/{backend}."""
 
     type = fields.String(error_messages=_A_STRING)
+    ttl = Positive()
 
 
 class CreateSnowflake(CreateCredentials):
@@ -64,6 +73,7 @@ class CreateSandbox(Parameters):
     type = fields.String(required=True, error_messages=_A_STRING)
     script = Text(read_script)
     input = InputOrNothing(Input)
+    ttl = Positive()
 
 
 class WithCallback(Parameters):
@@ -88,6 +98,7 @@ class CreateFromTransformation(Parameters):
     """POST /provisioning/async/docker/transformation (contract 8.2)."""
 
     transformation = Object(Transformation, required=True)
+    ttl = Positive()
 
 
 class CreateFromTransformationWithCallback(CreateFromTransformation, WithCallback):

@@ -24,10 +24,15 @@ class BackendRules:
     statement_seconds: dict[str, int] = field(default_factory=dict)
     #: The key of the project's flags that refuses the backend when present and false.
     project_flag: str | None = None
-    #: The project's limit that sets the lifetime in seconds in place of the configuration.
+    #: The project's limit that sets the lifetime of all types in place of the configuration.
     lifetime_limit: str | None = None
     #: A project feature that allows the backend although the flag refuses it.
     project_feature: str | None = None
+
+    def lifetime_limits(self, type_: str) -> tuple[str, ...]:
+        """Return the project's limits that set a type's lifetime in seconds, the first first."""
+        own = f"{self.name}.{type_}.expirationSeconds"
+        return (own, self.lifetime_limit) if self.lifetime_limit else (own,)
 
 
 WORKSPACE_TYPES = ("transformations", "sandbox", "writer", "luckyguess")

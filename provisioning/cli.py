@@ -164,7 +164,7 @@ def _check_limits(
     multiple=True,
     metavar="NAME VALUE",
     callback=_check_limits,
-    help="A project limit, such as sandbox.expirationSeconds 3600; repeatable.",
+    help="A project limit, such as mysql.sandbox.expirationSeconds 3600; repeatable.",
 )
 def create_token(
     project: str,

@@ -44,15 +44,33 @@ class Config:
         return self.values[name]
 
     def lifetime(
-        self, backend: str, type_: str, limits: Mapping[str, int] = MappingProxyType({})
+        self,
+        backend: str,
+        type_: str,
+        limits: Mapping[str, int] = MappingProxyType({}),
+        server: str | None = None,
     ) -> Lifetime:
-        """Return a type's lifetime in a project with these ``limits`` (contract 11.1)."""
-        limit = BACKENDS[backend].lifetime_limit
-        seconds = self.values[lifetime_key(backend, type_)]
+        """Return a type's lifetime on a server, in a project with these ``limits``.
+
+        The project's limit wins over the server's option, and that over the type's setting.
+        """
         return Lifetime(
-            seconds=limits.get(limit, seconds) if limit else seconds,
+            seconds=self._seconds(backend, type_, limits, server),
             maximum=self.values[lifetime_key(backend, type_, maximum=True)],
         )
+
+    def _seconds(
+        self, backend: str, type_: str, limits: Mapping[str, int], server: str | None
+    ) -> int | None:
+        for limit in BACKENDS[backend].lifetime_limits(type_):
+            if limit in limits:
+                return limits[limit]
+        for configured in self.servers.get(backend, ()):
+            if configured.name == server and type_ in configured.lifetimes:
+                seconds: int | None = configured.lifetimes[type_]
+                return seconds
+        own: int | None = self.values[lifetime_key(backend, type_)]
+        return own
 
     def limits(self, backend: str) -> dict[str, Limits]:
         """Return the limits of a database backend's logins, by type."""

@@ -26,7 +26,7 @@ from provisioning.reconcile import finish_creation
 from provisioning.service import CredentialsView, exists, view_of
 from provisioning.states import CredentialsState
 from provisioning.tokens import Caller, Principal
-from provisioning.validity import expiry
+from provisioning.validity import expiry, shortened
 from provisioning.vault import generate_password
 
 log = structlog.get_logger()
@@ -55,10 +55,12 @@ def get_or_create(
     rules: BackendRules,
     type_: str,
     public_key: str | None = None,
+    ttl: int | None = None,
 ) -> CredentialsView:
     """Return the caller's credential of the type, made now if there is none (contract 6.1).
 
-    ``public_key`` is the caller's own, as `provisioning.key_pairs` keeps it. Raises
+    ``public_key`` is the caller's own, as `provisioning.key_pairs` keeps it; ``ttl`` are the
+    seconds that a new one is to live, in the place of its full lifetime. Raises
     ``ParameterInvalid`` when the credential has another one, ``QuotaExceeded`` when
     its project has no room for a new one, ``BackendUnavailable`` when no server can make it,
     and ``CreationInProgress`` after the creation limit, while the creation goes on.
@@ -72,7 +74,7 @@ def get_or_create(
     while time.monotonic() < end:
         row, now = read_slot(installation, slot)
         if row is None:
-            made = _create(installation, caller, backend, type_, slot, now, public_key)
+            made = _create(installation, caller, backend, type_, slot, now, public_key, ttl)
             if made is not None:
                 row, warning = made
                 view = view_of(installation, caller.principal, row, now)
@@ -149,6 +151,7 @@ def _create(
     slot: str,
     now: int,
     public_key: str | None,
+    ttl: int | None,
 ) -> tuple[Credentials, str | None] | None:
     """Record the intent, then make the objects; return None when another one has the slot.
 
@@ -156,7 +159,7 @@ def _create(
     """
     try:
         row, lease, warning = _record_intent(
-            installation, caller, backend, type_, slot, now, public_key
+            installation, caller, backend, type_, slot, now, public_key, ttl
         )
     except IntegrityError:
         return None
@@ -230,6 +233,7 @@ def _record_intent(
     slot: str,
     now: int,
     public_key: str | None,
+    ttl: int | None,
 ) -> tuple[Credentials, Lease, str | None]:
     """Commit the row that names the objects to be made, already claimed by this process.
 
@@ -246,7 +250,7 @@ def _record_intent(
     )
     if server is None:
         raise errors.BackendUnavailable(backend.name)
-    row = new_row(installation, owner, backend, type_, slot, server, now, public_key)
+    row = new_row(installation, owner, backend, type_, slot, server, now, public_key, ttl)
     seconds = installation.config["CLAIM_SECONDS"]
     start = time.monotonic()
     taking = installation.quotas.taking(owner, caller.run_id, backend.name, [slot])
@@ -274,6 +278,7 @@ def new_row(
     server: str,
     now: int,
     public_key: str | None = None,
+    ttl: int | None = None,
 ) -> Credentials:
     """Return an unsaved row with a new id, its objects' names and a password.
 
@@ -283,7 +288,7 @@ def new_row(
     names = Owner(owner.project_id, owner.token_id, owner.person_id, public_key)
     spec = backend.plan(installation.prefix, names, type_, number, server)
     touched_at = now - now % 1000
-    lifetime = installation.config.lifetime(backend.name, type_, owner.limits)
+    allowed = installation.config.lifetime(backend.name, type_, owner.limits, server)
     return Credentials(
         id=number,
         backend=backend.name,
@@ -303,7 +308,7 @@ def new_row(
         login_id=None,
         created_at=now,
         touched_at=touched_at,
-        expires_at=expiry(lifetime, touched_at, now),
+        expires_at=expiry(shortened(allowed, ttl), touched_at, now),
         claim_token=1,
         claim_owner=owner_name(),
         attempts=0,

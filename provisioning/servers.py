@@ -9,13 +9,14 @@ import re
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from provisioning.catalog import BACKENDS
+from provisioning.durations import read_lifetime
 from provisioning.errors import ConfigurationError
 from provisioning.vault import Secret
 
@@ -34,6 +35,9 @@ class Server(ABC):
     takes_new: bool = True
     #: Live credentials at most; 0 is no limit.
     max_credentials: int = 0
+    #: Seconds that credentials live here, by type, in the place of the type's own setting; None
+    #: is for ever. Written as ``["sandbox:2d", "writer:none"]``.
+    lifetimes: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     @abstractmethod
@@ -48,7 +52,11 @@ class Server(ABC):
     @classmethod
     def complete(cls, table: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the fields for the options of a table."""
-        return {**table, "types": tuple(table.get("types", ()))}
+        return {
+            **table,
+            "types": tuple(table.get("types", ())),
+            "lifetimes": dict(map(_read_type_lifetime, table.get("lifetimes", ()))),
+        }
 
     def flaw(self) -> str | None:
         """Return what makes the options useless together, in words, or None."""
@@ -388,7 +396,11 @@ def _convert(kind: type[Server], key: str, name: str, text: str) -> Any:
 
 def _option_types(kind: type[Server]) -> dict[str, type]:
     """Return the TOML type of each option."""
-    stored: dict[Any, type] = {Secret: str, tuple[str, ...]: list}
+    stored: dict[Any, type] = {
+        Secret: str,
+        tuple[str, ...]: list,
+        Mapping[str, int | None]: list,
+    }
     hints = get_type_hints(kind)
     return {item.name: stored.get(hints[item.name], hints[item.name]) for item in fields(kind)}
 
@@ -402,15 +414,30 @@ def _build(kind: type[Server], backend: str, where: str, table: Mapping[str, Any
         if type(value) is not types[name] and (type(value), types[name]) != (int, float):
             raise ConfigurationError(f"{where}.{name} must be a {types[name].__name__}")
     for item in fields(kind):
-        if item.default is MISSING and item.name not in table:
+        if item.default is item.default_factory is MISSING and item.name not in table:
             raise ConfigurationError(f"{where}.{item.name} is missing")
-    for type_ in table.get("types", ()):
-        if type_ not in BACKENDS[backend].types:
-            raise ConfigurationError(f"{where}.types: '{type_}' is not a type of {backend}")
-    server = kind(**kind.complete(table))
+    try:
+        values = kind.complete(table)
+    except ValueError as problem:
+        raise ConfigurationError(f"{where}.lifetimes: {problem}") from None
+    for option in ("types", "lifetimes"):
+        for type_ in values[option]:
+            if type_ not in BACKENDS[backend].types:
+                raise ConfigurationError(f"{where}.{option}: '{type_}' is not a type of {backend}")
+    server = kind(**values)
     if flaw := server.flaw():
         raise ConfigurationError(f"{where}: {flaw}")
     return server
+
+
+def _read_type_lifetime(text: Any) -> tuple[str, int | None]:
+    type_, colon, lifetime = str(text).partition(":")
+    if not colon:
+        raise ValueError(f"write a type and its lifetime, such as sandbox:2d (got '{text}')")
+    try:
+        return type_, read_lifetime(lifetime)
+    except ValueError as problem:
+        raise ValueError(f"{problem} (got '{text}')") from None
 
 
 def _require_different_names(backend: str, servers: list[Server]) -> None:

@@ -13,6 +13,7 @@ from provisioning import errors
 from provisioning.backends.base import EngineError, IssuedPassword, SandboxBackend
 from provisioning.backlog import require_room
 from provisioning.catalog import backend_rules
+from provisioning.config import Config, Lifetime
 from provisioning.database import now_ms, read_clock
 from provisioning.events import lifetime_of, record_extension
 from provisioning.failpoints import failpoint
@@ -21,9 +22,10 @@ from provisioning.installation import Installation
 from provisioning.jobs import parallel_limit_of, record_job, slot_of, take_numbers
 from provisioning.models import Credentials, Job
 from provisioning.reconcile import backend_of, complete_spec_of, issued_columns, spec_of
+from provisioning.requested_lifetime import require_allowed
 from provisioning.states import CredentialsState, JobCommand
 from provisioning.tokens import Caller, Principal
-from provisioning.validity import can_extend, expiry, next_touch
+from provisioning.validity import can_extend, expiry, next_touch, shortened
 
 log = structlog.get_logger()
 
@@ -154,13 +156,18 @@ def view_of(
         touched_at=row.touched_at,
         expires_at=row.expires_at,
         can_extend=can_extend(
-            installation.config.lifetime(row.backend, row.type, principal.limits),
+            lifetime_in(installation.config, row, principal),
             now,
             row.touched_at,
             row.created_at,
             row.expires_at,
         ),
     )
+
+
+def lifetime_in(config: Config, row: Credentials, principal: Principal) -> Lifetime:
+    """Return how long an extend by the principal makes the credential live."""
+    return config.lifetime(row.backend, row.type, principal.limits, row.server)
 
 
 # Changes --------------------------------------------------------------------------------
@@ -176,14 +183,22 @@ class Extension:
 
 
 def extend(
-    installation: Installation, caller: Caller, backend: str, credentials_id: str
+    installation: Installation,
+    caller: Caller,
+    backend: str,
+    credentials_id: str,
+    ttl: int | None = None,
 ) -> Extension:
-    """Start the lifetime anew (contract 6.3).
+    """Start the lifetime anew (contract 6.3), or one of ``ttl`` seconds.
 
-    Raises ``CredentialsNotFound`` and ``CannotExtend``. Where the server does not end passwords
-    by itself, it is asked only whether the credential has vanished, and may be down.
+    Raises ``CredentialsNotFound``, ``ParameterInvalid`` and ``CannotExtend``. Where the server
+    does not end passwords by itself, it is asked only whether the credential has vanished, and
+    may be down.
     """
     row, now = _find_owned(installation, caller, backend, credentials_id)
+    allowed = lifetime_in(installation.config, row, caller.principal)
+    require_allowed([allowed], ttl)
+    lifetime = shortened(allowed, ttl)
     try:
         if not exists(installation, row):
             raise errors.CredentialsNotFound
@@ -193,7 +208,6 @@ def extend(
             # Who has waited for a silent server once does not wait for it again.
             raise
         log.info("extended_unseen", credentials=row.id)
-    lifetime = installation.config.lifetime(backend, row.type, caller.principal.limits)
     wanted = expiry(lifetime, next_touch(now, row.touched_at), row.created_at)
     issued = issued_columns(installation, _prolong(installation, row, wanted))
     failpoint("extend.prolonged")
@@ -204,7 +218,7 @@ def extend(
         if locked is None:
             raise errors.CredentialsNotFound
         now = read_clock(session)
-        if not can_extend(lifetime, now, locked.touched_at, locked.created_at, locked.expires_at):
+        if not can_extend(allowed, now, locked.touched_at, locked.created_at, locked.expires_at):
             raise errors.CannotExtend
         before = lifetime_of(locked)
         locked.touched_at = next_touch(now, locked.touched_at)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from provisioning.catalog import BACKENDS, BackendRules
+from provisioning.durations import read_lifetime as _lifetime
+from provisioning.durations import read_seconds as _seconds
 from provisioning.limits import read_defaults
 from provisioning.origins import read_origins
 from provisioning.servers import KINDS, SQLServer, url_key
 from provisioning.vault import Secret
-
-_DURATION = re.compile(r"([0-9]+)([smhd]?)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,6 @@ def _whole(minimum: int) -> Callable[[str], int]:
         return number
 
     return parse
-
-
-def _seconds(value: str) -> int:
-    found = _DURATION.fullmatch(value.strip())
-    if not found:
-        raise ValueError("write a number with s, m, h or d behind it, such as 14d")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _lifetime(value: str) -> int | None:
-    if value.strip().lower() == "none":
-        return None
-    seconds = _seconds(value)
-    if seconds < 1:
-        raise ValueError("must be at least 1s, or none")
-    return seconds
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:

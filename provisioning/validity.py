@@ -18,6 +18,20 @@ def expiry(lifetime: Lifetime, touched_at: int, created_at: int) -> int | None:
     return min(ends, default=None)
 
 
+def longest(lifetime: Lifetime) -> int | None:
+    """Return the most seconds that a credential may live from its touch; None is any number."""
+    bounds = (lifetime.seconds, lifetime.maximum)
+    return min((seconds for seconds in bounds if seconds is not None), default=None)
+
+
+def shortened(lifetime: Lifetime, ttl: int | None) -> Lifetime:
+    """Return the lifetime that was asked for, as far as it is allowed; without one, the full."""
+    if ttl is None:
+        return lifetime
+    bound = longest(lifetime)
+    return Lifetime(ttl if bound is None else min(ttl, bound), lifetime.maximum)
+
+
 def next_touch(now: int, touched_at: int) -> int:
     """Return the touch of an extend: now in whole seconds, and always later than the last."""
     return max(now - now % SECOND, touched_at + SECOND)

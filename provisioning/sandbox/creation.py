@@ -200,7 +200,7 @@ class Creation:
         )
         with installation.database.read() as session:
             now = read_clock(session)
-        row = new_row(installation, owner, backend, type_, slot, server, now)
+        row = new_row(installation, owner, backend, type_, slot, server, now, ttl=order.request.ttl)
         row.port, row.job_id = self._free_port(server), job.id
         seconds = installation.config["CLAIM_SECONDS"]
         start = time.monotonic()

@@ -97,6 +97,8 @@ class SandboxRequest:
     script: str = field(default="", repr=False)
     tables: tuple[TableInput, ...] | None = None
     files: tuple[FileInput, ...] | None = None
+    #: Seconds that a new sandbox is to live; None is its full lifetime.
+    ttl: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the body as the caller sent it, without what counts as absent."""
@@ -110,6 +112,7 @@ class SandboxRequest:
             "type": self.type,
             **({"script": self.script} if self.script else {}),
             **({"input": wanted} if wanted else {}),
+            **({"ttl": self.ttl} if self.ttl else {}),
         }
 
     @classmethod
@@ -122,6 +125,7 @@ class SandboxRequest:
             script=data.get("script", ""),
             tables=None if tables is None else tuple(map(TableInput.from_json, tables)),
             files=None if files is None else tuple(map(FileInput.from_json, files)),
+            ttl=data.get("ttl"),
         )
 
 
@@ -132,6 +136,8 @@ class TransformationRequest:
     config_id: str
     config_version: str
     row_id: str
+    #: Seconds that a new sandbox is to live; None is its full lifetime.
+    ttl: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the body as the caller sent it."""
@@ -140,13 +146,14 @@ class TransformationRequest:
                 "config_id": self.config_id,
                 "config_version": self.config_version,
                 "row_id": self.row_id,
-            }
+            },
+            **({"ttl": self.ttl} if self.ttl else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the request that a schema loaded or ``to_json`` returned."""
-        return cls(**data["transformation"])
+        return cls(**data["transformation"], ttl=data.get("ttl"))
 
 
 def read_request(data: Mapping[str, Any]) -> SandboxRequest | TransformationRequest:

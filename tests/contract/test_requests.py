@@ -118,15 +118,15 @@ def test_json_escapes_are_read(client: Client) -> None:
 
 def test_an_unknown_body_key_is_refused(client: Client) -> None:
     answer = client.post("/provisioning/mysql", {"type": "sandbox", "size": 3})
-    message = "Parameter 'size' is not allowed. Allowed params are 'type'"
+    message = "Parameter 'size' is not allowed. Allowed params are 'type,ttl'"
     require_error(answer, 400, "parameter_unknown", message)
 
 
-@pytest.mark.parametrize("end", ["/extend", "/kill"])
-def test_a_call_without_parameters_takes_no_key(client: Client, end: str) -> None:
+@pytest.mark.parametrize("end, allowed", [("/extend", "ttl"), ("/kill", "")])
+def test_a_call_on_a_credential_takes_no_type(client: Client, end: str, allowed: str) -> None:
     path = f"/provisioning/mysql/{client.create()['id']}"
     answer = client.post(f"{path}{end}", {"type": "sandbox"})
-    message = "Parameter 'type' is not allowed. Allowed params are ''"
+    message = f"Parameter 'type' is not allowed. Allowed params are '{allowed}'"
     require_error(answer, 400, "parameter_unknown", message)
 
 

@@ -231,9 +231,9 @@ def test_a_bad_key_is_named_and_not_quoted(client: Client, key: Any) -> None:
 def test_a_key_is_a_parameter_of_snowflake_alone(client: Client) -> None:
     for backend in ("mysql", "redshift-workspace", "postgresql"):
         answer = client.post(f"/provisioning/{backend}", {"publicKey": PEM})
-        message = "Parameter 'publicKey' is not allowed. Allowed params are 'type'"
+        message = "Parameter 'publicKey' is not allowed. Allowed params are 'type,ttl'"
         require_error(answer, 400, "parameter_unknown", message)
-    message = "Parameter 'privateKey' is not allowed. Allowed params are 'type,publicKey'"
+    message = "Parameter 'privateKey' is not allowed. Allowed params are 'type,ttl,publicKey'"
     answer = client.post(PATH, {"privateKey": "x"})
     require_error(answer, 400, "parameter_unknown", message)
 

@@ -43,6 +43,9 @@ class StandInEngine:
     def revive(self, spec: Spec) -> None:
         """It runs."""
 
+    def prolong(self, spec: Spec) -> None:
+        """It ends no passwords."""
+
     def drop(self, spec: Spec, lease: Any) -> None:
         if self.drop_fails_with is not None:
             raise self.drop_fails_with

@@ -263,7 +263,7 @@ class TestWithoutHosts:
         answer = front.post(PATH, json={"type": "jupyter", "callbackUrl": "https://h/"})
         assert answer.status_code == 400 and answer.json is not None
         assert answer.json["message"] == (
-            "Parameter 'callbackUrl' is not allowed. Allowed params are 'type,script,input'"
+            "Parameter 'callbackUrl' is not allowed. Allowed params are 'type,script,input,ttl'"
         )
 
 

@@ -18,7 +18,12 @@ from tests.sandbox.test_schemas import FULL, ROW
 
 
 def test_a_request_survives_being_kept() -> None:
-    for body, kind in ((FULL, SandboxRequest), ({"transformation": ROW}, TransformationRequest)):
+    for body, kind in (
+        (FULL, SandboxRequest),
+        ({"type": "rstudio", "ttl": 60}, SandboxRequest),
+        ({"transformation": ROW}, TransformationRequest),
+        ({"transformation": ROW, "ttl": 60}, TransformationRequest),
+    ):
         request = read_request(json.loads(json.dumps(body)))
         assert isinstance(request, kind)
         assert request.to_json() == body
@@ -40,7 +45,9 @@ def test_a_script_is_not_printed() -> None:
             {"type": "jupyter", "input": {"tables": [], "files": []}},
             {"type": "jupyter", "input": {"tables": [], "files": []}},
         ),
+        ({"type": "jupyter", "ttl": 60}, {"type": "jupyter", "ttl": 60, "input": []}),
         ({"transformation": ROW}, {"transformation": ROW}),
+        ({"transformation": ROW, "ttl": 60}, {"transformation": ROW, "ttl": 60}),
     ],
 )
 def test_a_job_shows_the_request_without_its_script(

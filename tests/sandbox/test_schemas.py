@@ -103,7 +103,7 @@ def test_null_counts_as_absent_at_every_depth_even_of_unknown_keys() -> None:
         ({"type": 5}, "Parameter 'type' is invalid: a string is expected"),
         (
             {"type": "jupyter", "size": 1},
-            "Parameter 'size' is not allowed. Allowed params are 'type,script,input'",
+            "Parameter 'size' is not allowed. Allowed params are 'type,script,input,ttl'",
         ),
         (
             {"type": "jupyter", "script": ["x"]},
@@ -320,7 +320,7 @@ def test_each_part_of_the_name_is_required(key: str, value: Any, problem: str) -
         ({"transformation": []}, "Parameter 'transformation' is invalid: an object is expected"),
         (
             {"transformation": ROW, "type": "jupyter"},
-            "Parameter 'type' is not allowed. Allowed params are 'transformation'",
+            "Parameter 'type' is not allowed. Allowed params are 'transformation,ttl'",
         ),
         (
             {"transformation": {**ROW, "type": "r"}},

@@ -70,6 +70,50 @@ def test_lifetimes_take_units_and_none() -> None:
     assert settings.lifetime("mysql", "transformations").seconds is None
 
 
+def test_a_projects_limit_wins_over_its_server_and_that_over_the_type(tmp_path: Path) -> None:
+    file = tmp_path / "servers.toml"
+    server = 'host="h"\nuser="u"\npassword="p"\n'
+    file.write_text(
+        f'[[mysql]]\nname="a"\nlifetimes=["sandbox:2h","transformations:none"]\n{server}'
+        f'[[mysql]]\nname="b"\n{server}'
+    )
+    settings = load(
+        SERVERS_FILE=str(file),
+        MYSQL_SANDBOX_LIFETIME="9h",
+        MYSQL_SANDBOX_MAX_LIFETIME="3d",
+        DOCKER_URL="unix:///s?lifetimes=jupyter:3h,rstudio:4h",
+    )
+
+    def seconds(backend: str, type_: str, server: str | None = None, **limits: int) -> int | None:
+        names = {name.replace("__", "."): value for name, value in limits.items()}
+        return settings.lifetime(backend, type_, names, server).seconds
+
+    assert seconds("mysql", "sandbox") == seconds("mysql", "sandbox", "b") == 9 * 3600
+    assert seconds("mysql", "sandbox", "a") == 2 * 3600
+    assert seconds("mysql", "transformations", "a") is None
+    assert seconds("mysql", "sandbox", "a", mysql__sandbox__expirationSeconds=60) == 60
+    assert seconds("mysql", "sandbox", "a", sandbox__expirationSeconds=60) == 2 * 3600
+    assert settings.lifetime("mysql", "sandbox", server="a").maximum == 3 * DAY
+    both = {"sandbox__expirationSeconds": 60, "docker__rstudio__expirationSeconds": 70}
+    assert seconds("docker", "jupyter", "default") == 3 * 3600
+    assert seconds("docker", "jupyter", "default", **both) == 60
+    assert seconds("docker", "rstudio", "default", **both) == 70
+
+
+@pytest.mark.parametrize(
+    ("lifetimes", "said"),
+    [
+        ("sandbox", "lifetimes: write a type and its lifetime, such as sandbox:2d .got 'sandbox'"),
+        ("sandbox:soon", "lifetimes: write a number with s, m, h or d .* .got 'sandbox:soon'"),
+        ("sandbox:0", "lifetimes: must be at least 1s, or none"),
+        ("jupyter:2d", "lifetimes: 'jupyter' is not a type of mysql"),
+    ],
+)
+def test_a_servers_wrong_lifetime_is_explained(lifetimes: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"MYSQL_URL.{said}"):
+        load(MYSQL_URL=f"mysql://u:p@h?lifetimes={lifetimes}")
+
+
 def test_an_empty_prefix_is_a_choice_of_its_own() -> None:
     assert load(NAME_PREFIX="")["NAME_PREFIX"] == ""
 

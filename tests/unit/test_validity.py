@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.config import Lifetime
-from provisioning.validity import can_extend, expiry, next_touch
+from provisioning.validity import can_extend, expiry, longest, next_touch, shortened
 
 HOUR = 3600
 NOW = 1_795_000_000_123
@@ -21,6 +21,17 @@ def test_none_is_for_ever() -> None:
 def test_the_hard_maximum_counts_from_creation() -> None:
     assert expiry(Lifetime(HOUR, 2 * HOUR), 90 * 60_000, 0) == 2 * HOUR * 1000
     assert expiry(Lifetime(None, HOUR), 5_000, 0) == HOUR * 1000
+
+
+def test_a_caller_may_ask_for_less_than_a_lifetime_and_the_maximum() -> None:
+    assert longest(Lifetime(None, None)) is None
+    assert longest(Lifetime(HOUR, None)) == longest(Lifetime(HOUR, 2 * HOUR)) == HOUR
+    assert longest(Lifetime(None, HOUR)) == longest(Lifetime(2 * HOUR, HOUR)) == HOUR
+    assert shortened(Lifetime(HOUR, None), None) == Lifetime(HOUR, None)
+    assert shortened(Lifetime(HOUR, 2 * HOUR), 60) == Lifetime(60, 2 * HOUR)
+    assert shortened(Lifetime(None, None), 10 * HOUR) == Lifetime(10 * HOUR, None)
+    # What it was chosen by may have changed until it is made.
+    assert shortened(Lifetime(HOUR, None), 2 * HOUR) == Lifetime(HOUR, None)
 
 
 def test_a_touch_is_whole_seconds_and_always_later() -> None:
