@@ -99,7 +99,8 @@ def _sync_rules(backend: str) -> BackendRules:
 
 
 def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any]:
-    activity = {} if view.activity is None else {"activity": view.activity}
+    protected = format_time(view.protected_until)
+    additions = {"activity": view.activity, "protectedUntil": protected}
     return {
         "id": str(view.id),
         "status": "ok",
@@ -110,7 +111,7 @@ def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any
         "credentials": {"id": str(view.id), **view.details},
         "expiration": format_time(view.expires_at),
         "canExtend": view.can_extend,
-        **activity,
+        **{name: value for name, value in additions.items() if value is not None},
     }
 
 

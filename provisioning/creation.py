@@ -115,7 +115,7 @@ def read_slot(installation: Installation, slot: str) -> tuple[Credentials | None
 
 def is_live(installation: Installation, row: Credentials, now: int) -> bool:
     """Return whether an active row can be handed out; else free its slot for a new one."""
-    if row.expires_at is not None and row.expires_at <= now:
+    if row.ends_at is not None and row.ends_at <= now:
         with installation.database.write() as session:
             retire(session, row)
         return False

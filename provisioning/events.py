@@ -31,6 +31,7 @@ class Action(StrEnum):
     CREATED = "credentials.created"
     CREATION_FAILED = "credentials.creation_failed"
     EXTENDED = "credentials.extended"
+    PROTECTED = "credentials.protected"
     EXPIRED = "credentials.expired"
     VANISHED = "credentials.vanished"
     DROP_DELAYED = "credentials.drop_delayed"

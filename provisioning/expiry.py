@@ -14,6 +14,7 @@ from provisioning.idempotency import forget_old_keys
 from provisioning.installation import Installation
 from provisioning.jobs import record_job
 from provisioning.models import Credentials, Job
+from provisioning.protection import is_over
 from provisioning.states import UNFINISHED_JOBS, CredentialsState, JobCommand
 from provisioning.turns import due_jobs
 from provisioning.validity import format_time
@@ -47,7 +48,7 @@ def retire(session: Session, row: Credentials) -> None:
         .where(
             Credentials.id == row.id,
             Credentials.state == CredentialsState.ACTIVE,
-            Credentials.expires_at <= now_ms(),
+            is_over(),
         )
         .with_for_update()
         .execution_options(populate_existing=True)
@@ -109,7 +110,7 @@ def expired_on(backend: str, server: str) -> Select[Credentials]:
             Credentials.state == CredentialsState.ACTIVE,
             Credentials.backend == backend,
             Credentials.server == server,
-            Credentials.expires_at <= now_ms(),
+            is_over(),
             ~busy,
         )
         .order_by(Credentials.expires_at)

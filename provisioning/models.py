@@ -100,11 +100,20 @@ class Credentials(Claim, Base):
     touched_at: Mapped[int]
     #: NULL is never.
     expires_at: Mapped[int | None]
+    #: Until then an operator keeps it, whatever ``expires_at`` says.
+    protected_until: Mapped[int | None]
     dropped_at: Mapped[int | None]
     #: The unfinished create or delete job in charge; without one the sweep drives the row.
     job_id: Mapped[int | None]
     #: Why the last step failed, for operators.
     failure: Mapped[str | None] = mapped_column(Text)
+
+    @property
+    def ends_at(self) -> int | None:
+        """When it is gone; None is never."""
+        if self.expires_at is None:
+            return None
+        return max(self.expires_at, self.protected_until or 0)
 
 
 class Login(Base):

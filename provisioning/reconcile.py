@@ -24,6 +24,7 @@ from provisioning.backends.base import (
 )
 from provisioning.claims import ClaimLost, Lease, WorkersLost, take
 from provisioning.database import now_ms
+from provisioning.errors import BackendUnavailable
 from provisioning.events import Action, record_credentials_event
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
@@ -44,7 +45,7 @@ def spec_of(row: Credentials) -> Spec:
         row.server,
         row.user_name,
         row.object_name,
-        row.expires_at,
+        row.ends_at,
         port=row.port,
         public_key=row.public_key,
         password_ends_at=row.password_ends_at,
@@ -73,6 +74,18 @@ def backend_of(installation: Installation, row: Credentials) -> Backend:
         return installation.backends[row.backend]
     except KeyError:
         raise EngineUnavailable(f"backend {row.backend} is not configured") from None
+
+
+def prolong(installation: Installation, row: Credentials) -> dict[str, Any]:
+    """Make a server that ends passwords by itself wait for the row's end.
+
+    Return the row's columns that change with it; raise ``BackendUnavailable``.
+    """
+    try:
+        issued = backend_of(installation, row).prolong(spec_of(row))
+    except EngineError:
+        raise BackendUnavailable(row.backend) from None
+    return issued_columns(installation, issued)
 
 
 # Creation -------------------------------------------------------------------------------

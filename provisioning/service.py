@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 
 from provisioning import errors
-from provisioning.backends.base import EngineError, IssuedPassword, SandboxBackend
+from provisioning.backends.base import EngineError, SandboxBackend
 from provisioning.backlog import require_room
 from provisioning.catalog import backend_rules
 from provisioning.config import Config, Lifetime
@@ -21,7 +21,8 @@ from provisioning.identifiers import read_id
 from provisioning.installation import Installation
 from provisioning.jobs import parallel_limit_of, record_job, slot_of, take_numbers
 from provisioning.models import Credentials, Job
-from provisioning.reconcile import backend_of, complete_spec_of, issued_columns, spec_of
+from provisioning.protection import is_not_over
+from provisioning.reconcile import backend_of, complete_spec_of, prolong, spec_of
 from provisioning.requested_lifetime import require_allowed
 from provisioning.states import CredentialsState, JobCommand
 from provisioning.tokens import Caller, Principal
@@ -40,6 +41,8 @@ class CredentialsView:
     #: Milliseconds since 1970; ``expires_at`` None is never.
     touched_at: int
     expires_at: int | None
+    #: None where no operator keeps it beyond its expiration.
+    protected_until: int | None
     can_extend: bool
     #: Unknown (None) in the answer of a creation.
     in_use: bool | None = None
@@ -106,9 +109,7 @@ def _find_active(installation: Installation, condition: Any) -> tuple[Credential
 
 def visible() -> Any:
     """Return the condition for rows that are neither in the making, going, nor expired."""
-    return (Credentials.state == CredentialsState.ACTIVE) & or_(
-        Credentials.expires_at.is_(None), Credentials.expires_at > now_ms()
-    )
+    return (Credentials.state == CredentialsState.ACTIVE) & is_not_over()
 
 
 def _find_owned(
@@ -155,6 +156,7 @@ def view_of(
         details=details,
         touched_at=row.touched_at,
         expires_at=row.expires_at,
+        protected_until=row.protected_until,
         can_extend=can_extend(
             lifetime_in(installation.config, row, principal),
             now,
@@ -208,8 +210,9 @@ def extend(
             # Who has waited for a silent server once does not wait for it again.
             raise
         log.info("extended_unseen", credentials=row.id)
-    wanted = expiry(lifetime, next_touch(now, row.touched_at), row.created_at)
-    issued = issued_columns(installation, _prolong(installation, row, wanted))
+    # Tell the server first: an extend that it refuses has not happened.
+    row.expires_at = expiry(lifetime, next_touch(now, row.touched_at), row.created_at)
+    issued = prolong(installation, row)
     failpoint("extend.prolonged")
     with installation.database.write() as session:
         # The lock decides between an extend and an expiry at the same moment.
@@ -227,18 +230,11 @@ def extend(
             setattr(locked, name, value)
         record_extension(session, locked, before, caller.run_id)
     failpoint("extend.committed")
+    if locked.protected_until != row.protected_until:
+        # It was protected at the same moment, and the server may have heard of that first.
+        prolong(installation, locked)
     log.info("credentials_extended", credentials=locked.id, touch=locked.touched_at // 1000)
     return Extension(locked.id, locked.touched_at, locked.expires_at)
-
-
-def _prolong(
-    installation: Installation, row: Credentials, expires_at: int | None
-) -> IssuedPassword | None:
-    """Tell the server first: an extend that it refuses has not happened."""
-    try:
-        return backend_of(installation, row).prolong(replace(spec_of(row), expires_at=expires_at))
-    except EngineError:
-        raise errors.BackendUnavailable(row.backend) from None
 
 
 def request_drop(

@@ -11,6 +11,7 @@ from psycopg2.errors import InsufficientPrivilege
 
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
+from provisioning.protection import protect
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Client
 from tests.support.redshift_stand_in import RedshiftStandIn
@@ -281,3 +282,21 @@ def test_a_server_that_is_away_is_503_and_nothing_has_vanished(
                 timeout=10,
                 what="the workspace seen again",
             )
+
+
+def test_a_password_lasts_as_long_as_the_protection(
+    service: Service, client: Client, path: str, postgres: Postgres
+) -> None:
+    created = create(client, path)
+    query = f"""SELECT extract(epoch FROM valuntil)::bigint FROM pg_user
+        WHERE usename = '{created["credentials"]["user"]}'"""
+    database = created["credentials"]["db"]
+    ((before,),) = as_admin(postgres, database, query)
+    until = (before + 30 * 86_400) * 1000
+    protect(service.installation, int(created["id"]), until, "ada")
+    assert as_admin(postgres, database, query) == [(until // 1000 + 3600,)]
+    assert client.post(f"{path}/{created['id']}/extend").status == 200
+    assert as_admin(postgres, database, query) == [(until // 1000 + 3600,)], "later than its end"
+    protect(service.installation, int(created["id"]), None, "ada")
+    ((after,),) = as_admin(postgres, database, query)
+    assert before < after < before + 600

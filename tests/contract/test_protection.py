@@ -1,0 +1,64 @@
+"""An operator keeps a credential beyond its expiration; its owner may still delete it."""
+
+from datetime import datetime
+
+from sqlalchemy import select, update
+
+from devstack.processes import wait_until
+from provisioning.database import now_ms, read_clock
+from provisioning.events import newest_events
+from provisioning.models import Credentials, Job
+from provisioning.protection import protect
+from tests.contract.expectations import require_not_found
+from tests.support.client import Client
+from tests.support.service import Service
+
+HOUR = 3_600_000
+
+
+def expire(service: Service, id_: int) -> int:
+    """Let the credential have expired, and return the database's time."""
+    with service.installation.database.write() as session:
+        row = update(Credentials).where(Credentials.id == id_)
+        session.execute(row.values(expires_at=now_ms() - 1000))
+        return read_clock(session)
+
+
+def has_jobs(service: Service, id_: int) -> bool:
+    with service.installation.database.read() as session:
+        return session.scalars(select(Job.id).where(Job.credentials_id == id_)).first() is not None
+
+
+def test_a_protected_credential_outlives_its_expiration(service: Service, client: Client) -> None:
+    created = client.create()
+    id_, path = int(created["id"]), f"/provisioning/mysql/{created['id']}"
+    assert "protectedUntil" not in client.get(path).body
+    other = service.client(service.token())
+    lost = other.create()
+    protect(service.installation, id_, expire(service, id_) + HOUR, "ada")
+    expire(service, int(lost["id"]))
+    # The sweep that retires the other one has seen this one too.
+    wait_until(lambda: has_jobs(service, int(lost["id"])), timeout=20, what="the other one retired")
+    read = client.get(path).body
+    assert read["expiration"] < read["protectedUntil"]
+    assert client.create()["id"] == created["id"]
+    extended = client.post(f"{path}/extend").body
+    assert extended["expiration"] > read["protectedUntil"]
+    [*_, event, last] = newest_events(service.installation.database, 9, credentials_id=id_)
+    assert (event.action, last.action) == ("credentials.protected", "credentials.extended")
+    assert event.detail == {"before": None, "until": read["protectedUntil"], "operator": "ada"}
+    assert datetime.fromisoformat(read["protectedUntil"]).utcoffset() is not None
+    assert client.delete(path).status == 200
+    require_not_found(client.get(path))
+
+
+def test_the_end_of_the_protection_is_the_end_of_the_credential(
+    service: Service, client: Client
+) -> None:
+    created = client.create()
+    id_, path = int(created["id"]), f"/provisioning/mysql/{created['id']}"
+    protect(service.installation, id_, expire(service, id_) + HOUR, "ada")
+    assert client.get(path).status == 200
+    protect(service.installation, id_, None, "ada")
+    require_not_found(client.get(path))
+    wait_until(lambda: has_jobs(service, id_), timeout=20, what="the credential retired")

@@ -1,0 +1,35 @@
+"""Credentials in a state database that end at some time, with nothing on a server."""
+
+from itertools import count
+from typing import Any
+
+from provisioning.models import Credentials
+from provisioning.states import CredentialsState
+from tests.support.waiting_jobs import Queue
+
+DAY = 86_400_000
+HOUR = 3_600_000
+_numbers = count(800_001)
+
+
+def add_credentials(queue: Queue, expires_at: int | None, **columns: Any) -> int:
+    """Add a credential, touched a week before its end, and return its id."""
+    number = next(_numbers)
+    touched_at = (expires_at or 0) - 7 * DAY
+    values = {
+        "backend": "mysql",
+        "type": "sandbox",
+        "state": CredentialsState.ACTIVE,
+        "project_id": "572",
+        "token_id": "30680",
+        "created_at": touched_at,
+        "touched_at": touched_at,
+        "server": "default",
+        **dict.fromkeys(
+            ("project_name", "token_description", "user_name", "object_name", "secret"), ""
+        ),
+        **columns,
+    }
+    with queue.installation.database.write() as session:
+        session.add(Credentials(id=number, expires_at=expires_at, **values))
+    return number
