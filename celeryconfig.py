@@ -22,10 +22,11 @@ timezone = "UTC"
 
 beat_scheduler = "workers.beat:Scheduler"
 beat_schedule = {
-    "sweep": {
-        "task": "sweep",
+    task: {
+        "task": task,
         "schedule": float(_sweep_seconds),
         # Sweeps that nobody took are not made up for.
         "options": {"queue": "provisioning-upkeep", "expires": _sweep_seconds * 2},
     }
+    for task in ("sweep", "warnings")
 }

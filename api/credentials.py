@@ -100,7 +100,11 @@ def _sync_rules(backend: str) -> BackendRules:
 
 def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any]:
     protected = format_time(view.protected_until)
-    additions = {"activity": view.activity, "protectedUntil": protected}
+    additions = {
+        "activity": view.activity,
+        "protectedUntil": protected,
+        "warning": view.warning,
+    }
     return {
         "id": str(view.id),
         "status": "ok",

@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
 
 import structlog
 from sqlalchemy import Select, or_, select
@@ -113,11 +114,16 @@ def deliver(installation: Installation, job_id: int) -> None:
 
 def _try(installation: Installation, row: Callback, job: Job, now: int) -> str | None:
     """Send the message; return why it was not taken, for operators."""
-    config = installation.config
-    address = read_address(installation.vault.decrypt(row.url).reveal())
+    content = {"id": job.id, "status": job.status, "url": row.job_url}
+    return send(installation.config, installation.vault.decrypt(row.url).reveal(), content, now)
+
+
+def send(config: Config, url: str, content: dict[str, Any], now: int) -> str | None:
+    """Post a signed message to an allowed address; return why it was not taken, for operators."""
+    address = read_address(url)
     if address.origin not in config["CALLBACK_HOSTS"]:
         return f"{address.origin} is not in CALLBACK_HOSTS any more"
-    body = json.dumps({"id": job.id, "status": job.status, "url": row.job_url}).encode()
+    body = json.dumps(content).encode()
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "provisioning",
@@ -129,6 +135,11 @@ def _try(installation: Installation, row: Callback, job: Job, now: int) -> str |
     except (OSError, HTTPException) as problem:
         return f"{address.origin}: {type(problem).__name__}"
     return None if 200 <= status < 300 else f"{address.origin}: status {status}"
+
+
+def pause_after(attempts: int) -> int:
+    """Return the seconds until a message is sent again that failed after so many others."""
+    return min(FIRST_PAUSE << min(attempts, 10), LONGEST_PAUSE)
 
 
 def sign(secret: Secret, timestamp: int, body: bytes) -> str:
@@ -170,7 +181,7 @@ def _settle(
             lease.close(session, state=CallbackState.GIVEN_UP, url="", failure=failure)
             record_job_event(session, Action.CALLBACK_GIVEN_UP, job, failure=failure)
         else:
-            pause = min(FIRST_PAUSE * 2 ** min(row.attempts, 10), LONGEST_PAUSE)
+            pause = pause_after(row.attempts)
             later = {"attempts": row.attempts + 1, "not_before": now_ms() + pause * 1000}
             lease.close(session, **later, failure=failure)
     if failure is not None:

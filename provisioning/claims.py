@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session
 
 from provisioning.database import Database, now_ms
 from provisioning.errors import StateUnavailable
-from provisioning.models import Callback, Credentials, Job
+from provisioning.models import Callback, Credentials, Job, Notice
 from provisioning.states import JobStatus
 
 log = structlog.get_logger()
-Claimable = type[Credentials] | type[Job] | type[Callback]
+Claimable = type[Credentials] | type[Job] | type[Callback] | type[Notice]
 
 
 class ClaimLost(Exception):

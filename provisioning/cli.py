@@ -40,7 +40,7 @@ def show_config(reference: bool) -> None:
         value = config[key.name]
         shown = "********" if key.secret and _is_set(value) else value
         if isinstance(shown, tuple):
-            shown = ",".join(shown)
+            shown = ",".join(map(str, shown))
         click.echo(f"{key.name}={'' if shown is None or not _is_set(shown) else shown}")
     for backend, servers in config.servers.items():
         for server in servers:

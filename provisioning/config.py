@@ -12,6 +12,7 @@ from typing import Any
 
 from provisioning.catalog import BACKENDS
 from provisioning.errors import ConfigurationError
+from provisioning.origins import read_address
 from provisioning.servers import KINDS, read_servers, url_key
 from provisioning.settings import KEYS, Key, lifetime_key, limit_key
 
@@ -88,8 +89,19 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
     values = {key.name: _value(key, environment) for key in KEYS}
     if values["CALLBACK_HOSTS"] and not values["CALLBACK_SECRET"].reveal():
         raise ConfigurationError("CALLBACK_SECRET is not set: CALLBACK_HOSTS need it")
+    _require_allowed_warnings(values)
     urls = {backend: values[url_key(backend)] for backend in KINDS}
     return Config(values=values, servers=read_servers(urls, values["SERVERS_FILE"]))
+
+
+def _require_allowed_warnings(values: Mapping[str, Any]) -> None:
+    url = values["WARNING_URL"].reveal()
+    try:
+        allowed = not url or read_address(url).origin in values["CALLBACK_HOSTS"]
+    except ValueError as problem:
+        raise ConfigurationError(f"WARNING_URL: {problem}") from None
+    if not allowed:
+        raise ConfigurationError("WARNING_URL: its host is not one of CALLBACK_HOSTS")
 
 
 def reference() -> str:

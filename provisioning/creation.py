@@ -15,6 +15,7 @@ from provisioning.catalog import BackendRules
 from provisioning.claims import ClaimLost, Lease, owner_name, take
 from provisioning.config import Config
 from provisioning.database import now_ms
+from provisioning.endings import attend_at
 from provisioning.events import Action, record_credentials_event
 from provisioning.expiry import retire
 from provisioning.failpoints import failpoint
@@ -213,6 +214,7 @@ _INTENT_COLUMNS = (
     "created_at",
     "touched_at",
     "expires_at",
+    "attend_at",
     "claim_token",
     "claim_owner",
     "attempts",
@@ -289,7 +291,7 @@ def new_row(
     spec = backend.plan(installation.prefix, names, type_, number, server)
     touched_at = now - now % 1000
     allowed = installation.config.lifetime(backend.name, type_, owner.limits, server)
-    return Credentials(
+    row = Credentials(
         id=number,
         backend=backend.name,
         type=type_,
@@ -314,6 +316,8 @@ def new_row(
         attempts=0,
         not_before=0,
     )
+    row.attend_at = attend_at(installation.config, row, now)
+    return row
 
 
 def _server_of_person(installation: Installation, person: str) -> str | None:

@@ -31,6 +31,8 @@ class Action(StrEnum):
     CREATED = "credentials.created"
     CREATION_FAILED = "credentials.creation_failed"
     EXTENDED = "credentials.extended"
+    EXPIRING = "credentials.expiring"
+    GRACE_GIVEN = "credentials.grace_given"
     PROTECTED = "credentials.protected"
     EXPIRED = "credentials.expired"
     VANISHED = "credentials.vanished"
@@ -50,6 +52,8 @@ class Action(StrEnum):
     SOFT_LIMIT = "quota.soft_limit"
     CALLBACK_TAKEN = "callback.taken"
     CALLBACK_GIVEN_UP = "callback.given_up"
+    WARNING_TAKEN = "warning.taken"
+    WARNING_GIVEN_UP = "warning.given_up"
 
 
 #: The last event of a job, by its status.

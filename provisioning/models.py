@@ -64,6 +64,7 @@ class Credentials(Claim, Base):
         Index("ux_credentials_port", "server", "port", unique=True),
         Index("ix_credentials_dropped", "dropped_at"),
         Index("ix_credentials_project", "project_id", "state"),
+        Index("ix_credentials_attend", "state", "attend_at"),
         TABLE_OPTIONS,
     )
 
@@ -102,6 +103,14 @@ class Credentials(Claim, Base):
     expires_at: Mapped[int | None]
     #: Until then an operator keeps it, whatever ``expires_at`` says.
     protected_until: Mapped[int | None]
+    #: When it is looked at next because of its end (`provisioning.endings`); NULL is never.
+    attend_at: Mapped[int | None]
+    #: When its owner was warned last.
+    warned_at: Mapped[int | None]
+    #: The end that the note in a sandbox tells of; NULL without a note.
+    noted_end: Mapped[int | None]
+    #: The end that it got because somebody worked in it; an extend makes another one possible.
+    grace_until: Mapped[int | None]
     dropped_at: Mapped[int | None]
     #: The unfinished create or delete job in charge; without one the sweep drives the row.
     job_id: Mapped[int | None]
@@ -196,6 +205,27 @@ class Callback(Claim, Base):
     url: Mapped[str] = mapped_column(Text)
     #: The address of the job's record, which is told.
     job_url: Mapped[str] = mapped_column(Text)
+    #: Why the last try failed, for operators.
+    failure: Mapped[str | None] = mapped_column(Text)
+
+
+class Notice(Claim, Base):
+    """A warning of a credential's end that the operator's server has not taken yet."""
+
+    __tablename__ = "notices"
+    __table_args__ = (Index("ix_notices_not_before", "not_before"), TABLE_OPTIONS)
+
+    #: As of an event.
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True
+    )
+    credentials_id: Mapped[int]
+    backend: Mapped[str] = mapped_column(String(32))
+    #: Seconds before the end at which it became due.
+    lead: Mapped[int]
+    #: The end it tells of: with another one it is void.
+    ends_at: Mapped[int]
+    created_at: Mapped[int]
     #: Why the last try failed, for operators.
     failure: Mapped[str | None] = mapped_column(Text)
 

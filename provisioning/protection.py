@@ -10,7 +10,8 @@ import structlog
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from provisioning import errors
-from provisioning.database import now_ms
+from provisioning.database import now_ms, read_clock
+from provisioning.endings import attend_at
 from provisioning.events import Action, record_credentials_event
 from provisioning.installation import Installation
 from provisioning.models import Credentials
@@ -84,6 +85,7 @@ def _record(
         }
         for name, value in {**issued, "protected_until": until}.items():
             setattr(row, name, value)
+        row.attend_at = attend_at(installation.config, row, read_clock(session))
         record_credentials_event(session, Action.PROTECTED, row, detail=detail)
     return row
 

@@ -15,6 +15,7 @@ from provisioning.backlog import require_room
 from provisioning.catalog import backend_rules
 from provisioning.config import Config, Lifetime
 from provisioning.database import now_ms, read_clock
+from provisioning.endings import attend_at, warning_of
 from provisioning.events import lifetime_of, record_extension
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
@@ -44,6 +45,8 @@ class CredentialsView:
     #: None where no operator keeps it beyond its expiration.
     protected_until: int | None
     can_extend: bool
+    #: What to tell of an end that is near; None before.
+    warning: str | None
     #: Unknown (None) in the answer of a creation.
     in_use: bool | None = None
     #: Set in the answer of a creation that passed a soft limit.
@@ -150,6 +153,13 @@ def view_of(
         details = backend_of(installation, row).describe(spec, password)
     except EngineError:
         raise errors.BackendUnavailable(row.backend) from None
+    extendable = can_extend(
+        lifetime_in(installation.config, row, principal),
+        now,
+        row.touched_at,
+        row.created_at,
+        row.expires_at,
+    )
     return CredentialsView(
         id=row.id,
         backend=row.backend,
@@ -157,13 +167,8 @@ def view_of(
         touched_at=row.touched_at,
         expires_at=row.expires_at,
         protected_until=row.protected_until,
-        can_extend=can_extend(
-            lifetime_in(installation.config, row, principal),
-            now,
-            row.touched_at,
-            row.created_at,
-            row.expires_at,
-        ),
+        can_extend=extendable,
+        warning=warning_of(installation.config, row, now, extendable),
     )
 
 
@@ -226,6 +231,8 @@ def extend(
         before = lifetime_of(locked)
         locked.touched_at = next_touch(now, locked.touched_at)
         locked.expires_at = expiry(lifetime, locked.touched_at, locked.created_at)
+        locked.grace_until = None
+        locked.attend_at = attend_at(installation.config, locked, now)
         for name, value in issued.items():
             setattr(locked, name, value)
         record_extension(session, locked, before, caller.run_id)

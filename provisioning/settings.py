@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provisioning.catalog import BACKENDS, BackendRules
+from provisioning.durations import read_leads as _leads
 from provisioning.durations import read_lifetime as _lifetime
 from provisioning.durations import read_seconds as _seconds
 from provisioning.limits import read_defaults
@@ -266,6 +267,27 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("CALLBACK_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for the answer of such a host."),
     Key("CALLBACK_RETRY_SECONDS", _seconds, "6h", "How long it is tried to tell of a job's end."),
+    Key(
+        "WARNINGS",
+        _leads,
+        "24h,1h",
+        "How long before their end the owners of credentials are warned, separated by commas; "
+        "empty: not at all.",
+    ),
+    Key(
+        "WARNING_URL",
+        _secret,
+        "",
+        "Where these warnings are posted, signed as callbacks are; its host has to be one of "
+        "CALLBACK_HOSTS.",
+        secret=True,
+    ),
+    Key(
+        "SANDBOX_GRACE",
+        _seconds,
+        "0",
+        "How much longer a sandbox lives, once, if somebody works in it at its end; 0: no longer.",
+    ),
     Key("LOG_FORMAT", _choice("console", "json"), "console", "Form of the log lines."),
     Key("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "Least level to log."),
     *(key for backend in KINDS for key in _backend_keys(backend)),

@@ -1,5 +1,6 @@
 """How long a credential lives (contract 4.5, 6.3 and 11). Times are milliseconds."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from provisioning.config import Lifetime
@@ -35,6 +36,21 @@ def shortened(lifetime: Lifetime, ttl: int | None) -> Lifetime:
 def next_touch(now: int, touched_at: int) -> int:
     """Return the touch of an extend: now in whole seconds, and always later than the last."""
     return max(now - now % SECOND, touched_at + SECOND)
+
+
+def starts_of_leads(leads: Iterable[int], touched_at: int, ends_at: int) -> list[int]:
+    """Return when each lead before an end begins, the seconds of ``leads`` before it.
+
+    A lead that is not shorter than the whole life has no beginning.
+    """
+    starts = (ends_at - lead * SECOND for lead in leads)
+    return [start for start in starts if start > touched_at]
+
+
+def reached_lead(leads: Iterable[int], touched_at: int, ends_at: int, now: int) -> int | None:
+    """Return the shortest lead that has begun, in seconds; None before all of them."""
+    begun = [start for start in starts_of_leads(leads, touched_at, ends_at) if start <= now]
+    return (ends_at - max(begun)) // SECOND if begun else None
 
 
 def can_extend(

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from provisioning import endings
 from provisioning.catalog import BACKENDS
 from provisioning.expiry import FIRST_BATCH, Due
 from workers.app import app
@@ -80,6 +81,16 @@ def wake_due(due: Due, lanes: int) -> None:
     ]
     for backend, message in filter(None, chain(drains * lanes, chain.from_iterable(upkeep))):
         queues.setdefault(queue_of(backend) + UPKEEP, []).append(message)
+    for queue, messages in queues.items():
+        _send_bounded(queue, messages)
+
+
+def wake_endings(due: endings.Due) -> None:
+    """Send messages for ends that are near; what does not go out now is due again in a minute."""
+    queues: dict[str, list[Message]] = {}
+    for task, rows in (("ending", due.sandboxes), ("notice", due.notices)):
+        for number, backend in rows:
+            queues.setdefault(queue_of(backend) + UPKEEP, []).append((task, (number,)))
     for queue, messages in queues.items():
         _send_bounded(queue, messages)
 

@@ -9,12 +9,30 @@ from functools import cache
 import structlog
 from celery import Task
 
-from provisioning import callbacks, config, draining, expiry, reconcile, retention, running
+from provisioning import (
+    callbacks,
+    config,
+    draining,
+    endings,
+    expiry,
+    notices,
+    reconcile,
+    retention,
+    running,
+)
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
+from provisioning.sandbox import ending
 from provisioning.turns import next_after
 from workers.app import app
-from workers.messages import backends_of, wake, wake_callback, wake_drain, wake_due
+from workers.messages import (
+    backends_of,
+    wake,
+    wake_callback,
+    wake_drain,
+    wake_due,
+    wake_endings,
+)
 
 log = structlog.get_logger()
 
@@ -81,3 +99,30 @@ def sweep() -> None:
         retention.forget_old(installation())
     except StateUnavailable:
         log.warning("state_unavailable", task="sweep")
+
+
+@app.task(name="warnings")
+def warn() -> None:
+    """Warn of the ends that are near, and send messages for what is to be done about them."""
+    try:
+        wake_endings(endings.take_due(installation()))
+    except StateUnavailable:
+        log.warning("state_unavailable", task="warnings")
+
+
+@app.task(name="notice")
+def send_notice(notice_id: int) -> None:
+    """Tell the operator's server of a credential's end."""
+    try:
+        notices.deliver(installation(), notice_id)
+    except StateUnavailable:
+        log.warning("state_unavailable", task="notice", notice=notice_id)
+
+
+@app.task(name="ending")
+def attend_sandbox(credentials_id: int) -> None:
+    """Look after a sandbox that is about to end."""
+    try:
+        ending.attend(installation(), credentials_id)
+    except StateUnavailable:
+        log.warning("state_unavailable", task="ending", credentials=credentials_id)

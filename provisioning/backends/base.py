@@ -188,5 +188,8 @@ class SandboxBackend(Backend, Protocol):
     def revive(self, spec: Spec) -> None:
         """Start a stopped sandbox again, and return when its page answers."""
 
+    def leave_note(self, spec: Spec, text: str, lease: Lease) -> None:
+        """Write ``EXPIRES.txt`` in the directory that people see, if the sandbox is there."""
+
     def activity(self, spec: Spec) -> dict[str, Any] | None:
         """Return ``connections``, ``busyKernels`` and ``lastActivity``; None when not running."""

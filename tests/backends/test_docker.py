@@ -358,6 +358,27 @@ def test_a_stopped_sandbox_exists_and_is_started_again_with_its_data(
         docker_case.backend.revive(spec)
 
 
+def test_a_note_is_left_whatever_is_there(docker_case: DockerCase) -> None:
+    spec, _ = docker_case.made()
+    backend = docker_case.backend
+    backend.leave_note(spec, "one\n", lease())
+    shown = "cat /data/EXPIRES.txt; stat -c '%a %u' /data/EXPIRES.txt"
+    assert docker_case.run(spec, shown) == (0, "one\n644 1000\n")
+    docker_case.run(spec, "echo mine > /data/mine; ln -sf /data/mine /data/EXPIRES.txt")
+    backend.leave_note(spec, "two\n", lease())
+    assert docker_case.run(spec, shown) == (0, "two\n644 1000\n")
+    assert docker_case.run(spec, "cat /data/mine") == (0, "mine\n")
+    docker_case.container(spec).stop(timeout=1)
+    backend.leave_note(spec, "three\n", lease())
+    backend.revive(spec)
+    assert docker_case.run(spec, shown) == (0, "three\n644 1000\n")
+    with pytest.raises(ClaimLost):
+        backend.leave_note(spec, "four\n", lease(seconds=0))
+    backend.drop(spec, lease())
+    backend.leave_note(spec, "five\n", lease())
+    assert docker_case.remains(spec) == []
+
+
 # Ends -----------------------------------------------------------------------------------
 
 

@@ -18,6 +18,9 @@ import pytest
 from devstack import images
 from devstack.docker import DockerEngine
 from devstack.processes import wait_until
+from provisioning.database import read_clock
+from provisioning.models import Credentials
+from provisioning.validity import format_time
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import finished_job, require_error, require_not_found
 from tests.contract.test_jobs import require_record
@@ -29,6 +32,7 @@ from tests.support.service import Service
 ASYNC = "/provisioning/async/docker"
 ORDERS = "in.c-main.orders"
 ROWS = 1000
+DAY = 86_400_000
 CONFIGURATION = {
     "rows": [
         {
@@ -78,6 +82,7 @@ def sandboxes(
     environment = {
         "DOCKER_URL": docker_url(docker_engine, memory_mb=128, ready_seconds=5),
         "STORAGE_DIRECTORY": str(storage),
+        "SANDBOX_GRACE": "2h",
     }
     with make_service(environment, workers=1, dockers=1, beats=1) as service:
         yield service
@@ -268,6 +273,33 @@ def test_a_projects_limit_sets_the_lifetime(sandboxes: Service) -> None:
         (body["touch"], body["expiration"]),
     ):
         assert seconds_of(expiration) - touch == 3600
+
+
+def test_a_sandbox_in_use_at_its_end_gets_a_grace_and_a_note(
+    sandboxes: Service, client: Client, docker_engine: DockerEngine
+) -> None:
+    credentials = create(client, type="jupyter")["credentials"]
+    path = f"/provisioning/docker/{credentials['id']}"
+
+    def told() -> bytes:
+        return read_file(docker_engine, credentials["id"], "data/EXPIRES.txt")
+
+    with socket.create_connection((credentials["hostname"], credentials["port"])):
+        wait_until(lambda: client.get(path).body["inUse"], timeout=5, what="in use")
+        with sandboxes.installation.database.write() as session:
+            row, now = session.get_one(Credentials, credentials["id"]), read_clock(session)
+            row.touched_at, row.expires_at, row.attend_at = now - 5 * DAY, now + 30_000, now
+            end = seconds_of(format_time(row.expires_at) or "")
+        wait_until(
+            lambda: seconds_of(client.get(path).body["expiration"]) == end + 7200,
+            timeout=15,
+            what="the grace",
+        )
+    given = client.get(path).body
+    assert given["expiration"] in given["warning"]
+    wait_until(lambda: given["expiration"].encode() in told(), timeout=10, what="the note")
+    extended = client.post(f"{path}/extend").body["expiration"].encode()
+    wait_until(lambda: extended in told(), timeout=10, what="the note of the new end")
 
 
 def seconds_of(time: str) -> float:

@@ -20,6 +20,10 @@ class StandInEngine:
     def __init__(self) -> None:
         self.on_build: Callable[[], None] = lambda: None
         self.drop_fails_with: EngineError | None = None
+        #: What goes on in every sandbox, or why it cannot be asked.
+        self.goes_on: dict[str, Any] | EngineError = {"connections": 0, "busyKernels": None}
+        #: The notes in sandboxes, by their credentials.
+        self.notes: dict[int, str] = {}
 
     def placements(self, type_: str) -> list[Placement]:
         return [Placement("one", None)]
@@ -42,6 +46,16 @@ class StandInEngine:
 
     def revive(self, spec: Spec) -> None:
         """It runs."""
+
+    def activity(self, spec: Spec) -> dict[str, Any]:
+        if isinstance(self.goes_on, EngineError):
+            raise self.goes_on
+        return self.goes_on
+
+    def leave_note(self, spec: Spec, text: str, lease: Any) -> None:
+        if isinstance(self.goes_on, EngineError):
+            raise self.goes_on
+        self.notes[spec.credentials_id] = text
 
     def prolong(self, spec: Spec) -> None:
         """It ends no passwords."""

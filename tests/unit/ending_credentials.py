@@ -12,11 +12,11 @@ HOUR = 3_600_000
 _numbers = count(800_001)
 
 
-def add_credentials(queue: Queue, expires_at: int | None, **columns: Any) -> int:
-    """Add a credential, touched a week before its end, and return its id."""
-    number = next(_numbers)
+def credential(number: int, expires_at: int | None, **columns: Any) -> Credentials:
+    """Return a live credential, touched a week before its end."""
     touched_at = (expires_at or 0) - 7 * DAY
-    values = {
+    texts = ("project_name", "token_description", "user_name", "object_name", "secret")
+    values: dict[str, Any] = {
         "backend": "mysql",
         "type": "sandbox",
         "state": CredentialsState.ACTIVE,
@@ -25,11 +25,14 @@ def add_credentials(queue: Queue, expires_at: int | None, **columns: Any) -> int
         "created_at": touched_at,
         "touched_at": touched_at,
         "server": "default",
-        **dict.fromkeys(
-            ("project_name", "token_description", "user_name", "object_name", "secret"), ""
-        ),
-        **columns,
+        **dict.fromkeys(texts, ""),
     }
+    return Credentials(id=number, expires_at=expires_at, **{**values, **columns})
+
+
+def add_credentials(queue: Queue, expires_at: int | None, **columns: Any) -> int:
+    """Add a live credential, touched a week before its end, and return its id."""
+    number = next(_numbers)
     with queue.installation.database.write() as session:
-        session.add(Credentials(id=number, expires_at=expires_at, **values))
+        session.add(credential(number, expires_at, **columns))
     return number

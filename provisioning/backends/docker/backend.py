@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 
 from provisioning.backends.base import (
@@ -22,7 +23,7 @@ from provisioning.backends.base import (
     PortTaken,
     Spec,
 )
-from provisioning.backends.docker.archive import Archive
+from provisioning.backends.docker.archive import CONTENT_ROOT, Archive
 from provisioning.backends.docker.build import Build, certificate_files
 from provisioning.backends.docker.certificate import Certificate, read_certificate
 from provisioning.backends.docker.check import check_engine
@@ -43,6 +44,8 @@ from provisioning.vault import Secret
 OBJECT_NAME_LIMIT = 63
 #: Seconds in which a port refuses a connection, or counts as unreachable.
 PORT_SECONDS = 0.5
+#: The file that tells a sandbox's user of its end.
+NOTE = "EXPIRES.txt"
 ACTIVITY_COMMAND = f"{TABLES_COMMAND}; command -v sandbox-activity > /dev/null && sandbox-activity"
 
 
@@ -175,6 +178,16 @@ class DockerBackend:
             "connections": count_connections(output, KINDS[spec.type].port),
             **read_activity(output),
         }
+
+    def leave_note(self, spec: Spec, text: str, lease: Lease) -> None:
+        engine = self._engines[spec.server]
+        container = self._owned(engine, spec).container()
+        if container is None:
+            return
+        content = text.encode()
+        archive = Archive(lambda chunks: engine.put(container.id, chunks), lease.check)
+        archive.put(str(CONTENT_ROOT / NOTE), BytesIO(content), len(content))
+        archive.flush()
 
     def check(self) -> list[Health]:
         return [check_engine(engine) for engine in self._engines]
