@@ -16,6 +16,9 @@ from provisioning.origins import read_address
 from provisioning.servers import KINDS, read_servers, url_key
 from provisioning.settings import KEYS, Key, lifetime_key, limit_key
 
+#: Seconds, a century: a project may have any number, of which not all are times.
+LONGEST_LIMIT = 100 * 365 * 86_400
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -65,7 +68,7 @@ class Config:
     ) -> int | None:
         for limit in BACKENDS[backend].lifetime_limits(type_):
             if limit in limits:
-                return limits[limit]
+                return min(limits[limit], LONGEST_LIMIT)
         for configured in self.servers.get(backend, ()):
             if configured.name == server and type_ in configured.lifetimes:
                 seconds: int | None = configured.lifetimes[type_]

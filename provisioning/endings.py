@@ -77,8 +77,9 @@ def warning_of(config: Config, row: Credentials, now: int, extendable: bool) -> 
     """Return what the owner is told within a lead of the end; None before."""
     if begun_lead(config, row, now) is None:
         return None
+    what = "sandbox" if BACKENDS[row.backend].asynchronous else "credential"
     advice = "Extend it to keep it." if extendable else "It cannot be extended."
-    return f"This ends at {format_time(row.ends_at)}. {advice}"
+    return f"This {what} ends at {format_time(row.ends_at)}. {advice}"
 
 
 def is_extendable(config: Config, row: Credentials, now: int) -> bool:

@@ -14,6 +14,7 @@ from provisioning.bootstrap import prepare_state
 from provisioning.installation import Installation
 from provisioning.tokens import LocalTokens
 from provisioning.vault import generate_key
+from tests.sandbox.receiver import Receiver
 from tests.sandbox.stand_in import Loading, StandInStorage
 from tests.sandbox.stand_in_engine import StandInEngine
 
@@ -66,3 +67,11 @@ def caller_of(installation: Installation) -> FlaskClient:
     client = create_app(installation).test_client()
     client.environ_base["HTTP_X_STORAGEAPI_TOKEN"] = token.reveal()
     return client
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()

@@ -6,10 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
@@ -23,56 +20,10 @@ from provisioning.expiry import sweep
 from provisioning.installation import Installation
 from provisioning.models import Callback, Job
 from provisioning.states import CallbackState
+from tests.sandbox.receiver import SECRET, Receiver
 from tests.sandbox.stand_in_engine import work_on
 
-SECRET = "callback-secret"
 PATH = "/provisioning/async/docker"
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One request that reached the receiver."""
-
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-class Receiver:
-    """A caller's server. It answers with ``status``, and sends redirects to itself."""
-
-    def __init__(self) -> None:
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.heard.append(Heard(self.path, headers, body))
-                self.send_response(receiver.status)
-                self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def do_GET(self) -> None:
-                receiver.heard.append(Heard(self.path, {}, b""))
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.heard: list[Heard] = []
-        self.status = 204
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
 
 
 @pytest.fixture

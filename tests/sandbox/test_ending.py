@@ -19,10 +19,8 @@ from provisioning.notices import deliver
 from provisioning.sandbox.ending import attend
 from provisioning.states import CredentialsState
 from provisioning.validity import format_time
+from tests.sandbox.receiver import SECRET, Receiver
 from tests.sandbox.stand_in_engine import StandInEngine, work_on
-from tests.sandbox.test_callbacks import SECRET, Receiver, receiver
-
-__all__ = ["receiver"]
 
 PATH = "/provisioning/async/docker"
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
@@ -94,7 +92,7 @@ def test_the_end_is_told_in_the_answer_the_sandbox_and_the_audit(
     sandbox.look()
     assert engine.notes == {} and sandbox.actions() == ["credentials.created"]
     end = sandbox.bring_end(23 * HOUR)
-    assert sandbox.read()["warning"] == f"This ends at {end}. Extend it to keep it."
+    assert sandbox.read()["warning"] == f"This sandbox ends at {end}. Extend it to keep it."
     sandbox.look()
     sandbox.look()
     assert sandbox.actions()[1:] == ["credentials.expiring"]

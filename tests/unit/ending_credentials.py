@@ -9,7 +9,7 @@ from tests.support.waiting_jobs import Queue
 
 DAY = 86_400_000
 HOUR = 3_600_000
-_numbers = count(800_001)
+_numbers = count(870_001)
 
 
 def credential(number: int, expires_at: int | None, **columns: Any) -> Credentials:

@@ -94,6 +94,7 @@ def test_a_projects_limit_wins_over_its_server_and_that_over_the_type(tmp_path: 
     assert seconds("mysql", "sandbox", "a", mysql__sandbox__expirationSeconds=60) == 60
     assert seconds("mysql", "sandbox", "a", sandbox__expirationSeconds=60) == 2 * 3600
     assert settings.lifetime("mysql", "sandbox", server="a").maximum == 3 * DAY
+    assert seconds("mysql", "sandbox", mysql__sandbox__expirationSeconds=10**18) == 3_153_600_000
     both = {"sandbox__expirationSeconds": 60, "docker__rstudio__expirationSeconds": 70}
     assert seconds("docker", "jupyter", "default") == 3 * 3600
     assert seconds("docker", "jupyter", "default", **both) == 60
