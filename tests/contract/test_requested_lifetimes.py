@@ -44,8 +44,10 @@ def test_an_extend_lives_as_long_as_it_is_asked_to(client: Client) -> None:
     assert lifetime(client.post(f"{path}/extend").body) == 14 * 86_400
 
 
-def test_a_projects_limit_is_its_lifetime_and_its_largest_ttl(service: Service) -> None:
-    client = service.client(service.token(limits={LIMIT: 600}))
+def test_a_projects_limit_is_its_lifetime_and_its_largest_ttl(
+    service: Service, project: str
+) -> None:
+    client = service.client(service.token(project=project, limits={LIMIT: 600}))
     require_too_long(client, PATH, {"type": "sandbox", "ttl": 601}, 600)
     created = client.create()
     assert lifetime(created) == 600
