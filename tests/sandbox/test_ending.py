@@ -7,7 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from provisioning import config
-from provisioning.backends.base import EngineUnavailable
+from provisioning.backends.base import EngineUnavailable, Spec
+from provisioning.claims import Lease, take
 from provisioning.database import read_clock
 from provisioning.endings import attend_at, take_due
 from provisioning.errors import ConfigurationError
@@ -132,6 +133,36 @@ def test_a_note_that_could_not_be_left_is_left_later(
     sandbox.look()
     assert list(engine.notes) == [sandbox.id]
     assert sandbox.actions()[1:] == ["credentials.expiring"]
+
+
+def test_an_extend_in_the_midst_of_writing_is_written_next(
+    sandbox: Sandbox, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extend_and_write(spec: Spec, text: str, lease: Lease) -> None:
+        monkeypatch.undo()
+        sandbox.front.post(f"{sandbox.path}/extend")
+        engine.leave_note(spec, text, lease)
+
+    monkeypatch.setattr(engine, "leave_note", extend_and_write)
+    sandbox.bring_end(23 * HOUR)
+    sandbox.look()
+    assert sandbox.read()["expiration"] not in engine.notes[sandbox.id]
+    for id_, _ in take_due(sandbox.installation).sandboxes:
+        attend(sandbox.installation, id_)
+    assert sandbox.read()["expiration"] in engine.notes[sandbox.id]
+
+
+def test_nobody_writes_where_another_process_works(sandbox: Sandbox, engine: StandInEngine) -> None:
+    sandbox.bring_end(23 * HOUR)
+    with sandbox.installation.database.write() as session:
+        lease = take(session, Credentials, sandbox.id, 60)
+    sandbox.look()
+    assert lease is not None and engine.notes == {}
+    with sandbox.installation.database.write() as session:
+        lease.close(session)
+    sandbox.look()
+    assert list(engine.notes) == [sandbox.id]
+    assert sandbox.row.claim_until is None
 
 
 # Notices --------------------------------------------------------------------------------
@@ -263,6 +294,27 @@ def test_what_has_expired_gets_no_grace(sandbox: Sandbox, engine: StandInEngine)
     sweep(sandbox.installation)
     attend(sandbox.installation, sandbox.id)
     assert sandbox.row.state is CredentialsState.DROPPING and sandbox.row.grace_until is None
+
+
+@pytest.mark.parametrize("change", ["extend", "delete", "expire"])
+def test_what_happens_during_the_look_wins(
+    sandbox: Sandbox, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def look_meanwhile(spec: Spec) -> dict[str, Any]:
+        monkeypatch.undo()
+        if change == "extend":
+            sandbox.front.post(f"{sandbox.path}/extend")
+        elif change == "delete":
+            sandbox.front.delete(f"{PATH}/{sandbox.id}")
+        else:
+            sandbox.bring_end(-SECOND)
+        return {"connections": 1, "busyKernels": None}
+
+    sandbox.bring_end(30 * SECOND)
+    monkeypatch.setattr(engine, "activity", look_meanwhile)
+    sandbox.look()
+    assert sandbox.row.grace_until is None
+    assert "credentials.grace_given" not in sandbox.actions()
 
 
 def test_a_hung_engine_neither_saves_a_sandbox_nor_stops_the_sweep(
