@@ -12,7 +12,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 }
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0011"
 
 COLUMNS = ("protected_until", "attend_at", "warned_at", "noted_end", "grace_until")
 
