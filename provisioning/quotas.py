@@ -230,7 +230,11 @@ def _taken(*conditions: Any, of_jobs: tuple[Any, ...] = ()) -> Subquery:
 def _is_live(row: Any) -> Any:
     return and_(
         row.state.in_((CredentialsState.CREATING, CredentialsState.ACTIVE)),
-        or_(row.expires_at.is_(None), row.expires_at > now_ms()),
+        or_(
+            row.expires_at.is_(None),
+            row.expires_at > now_ms(),
+            row.protected_until > now_ms(),
+        ),
     )
 
 
