@@ -38,24 +38,27 @@ def attend(installation: Installation, credentials_id: int) -> None:
     try:
         with installation.keeper.keep(lease):
             if row.state is CredentialsState.ACTIVE:
-                row = _attend(installation, row, lease, now)
+                _attend(installation, row, lease, now)
+        with installation.database.write() as session:
+            lease.close(session)
     except ClaimLost:
         log.warning("claim_lost", credentials=credentials_id)
-        return
+
+
+def _attend(installation: Installation, row: Credentials, lease: Lease, now: int) -> None:
+    try:
+        _ask_engine(installation, row, lease, now)
     except EngineError as problem:
-        log.warning("look_failed", credentials=credentials_id, failure=str(problem.args[0]))
-    with installation.database.write() as session:
-        lease.close(session)
+        log.warning("look_failed", credentials=row.id, failure=str(problem.args[0]))
 
 
-def _attend(installation: Installation, row: Credentials, lease: Lease, now: int) -> Credentials:
+def _ask_engine(installation: Installation, row: Credentials, lease: Lease, now: int) -> None:
     config, engine = installation.config, cast(SandboxBackend, backend_of(installation, row))
     if is_near_its_end(config, row, now) and _is_worked_in(engine, row):
         row = _give_grace(installation, row)
     if has_stale_note(config, row, now):
         engine.leave_note(spec_of(row), _note(config, row, now), lease)
         _record_note(installation, row, lease)
-    return row
 
 
 def _is_worked_in(engine: SandboxBackend, row: Credentials) -> bool:

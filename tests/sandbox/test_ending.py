@@ -13,7 +13,7 @@ from provisioning.database import read_clock
 from provisioning.endings import attend_at, take_due
 from provisioning.errors import ConfigurationError
 from provisioning.events import newest_events
-from provisioning.expiry import sweep
+from provisioning.expiry import expired_on, retire
 from provisioning.installation import Installation
 from provisioning.models import Credentials, Notice
 from provisioning.notices import deliver
@@ -150,6 +150,19 @@ def test_an_extend_in_the_midst_of_writing_is_written_next(
     for id_, _ in take_due(sandbox.installation).sandboxes:
         attend(sandbox.installation, id_)
     assert sandbox.read()["expiration"] in engine.notes[sandbox.id]
+
+
+def test_who_lost_the_sandbox_to_another_process_stops(
+    sandbox: Sandbox, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_it(spec: Spec, text: str, lease: Lease) -> None:
+        with sandbox.installation.database.write() as session:
+            session.get_one(Credentials, sandbox.id).claim_token += 1
+
+    monkeypatch.setattr(engine, "leave_note", lose_it)
+    sandbox.bring_end(23 * HOUR)
+    sandbox.look()
+    assert sandbox.row.noted_end is None and sandbox.row.claim_until is not None
 
 
 def test_nobody_writes_where_another_process_works(sandbox: Sandbox, engine: StandInEngine) -> None:
@@ -291,7 +304,8 @@ def test_what_has_expired_gets_no_grace(sandbox: Sandbox, engine: StandInEngine)
     sandbox.bring_end(-SECOND)
     attend(sandbox.installation, sandbox.id)
     assert sandbox.read() == 404 and sandbox.row.grace_until is None
-    sweep(sandbox.installation)
+    with sandbox.installation.database.write() as session:
+        retire(session, sandbox.row)
     attend(sandbox.installation, sandbox.id)
     assert sandbox.row.state is CredentialsState.DROPPING and sandbox.row.grace_until is None
 
@@ -317,15 +331,14 @@ def test_what_happens_during_the_look_wins(
     assert "credentials.grace_given" not in sandbox.actions()
 
 
-def test_a_hung_engine_neither_saves_a_sandbox_nor_stops_the_sweep(
-    sandbox: Sandbox, engine: StandInEngine
-) -> None:
+def test_a_hung_engine_does_not_save_a_sandbox(sandbox: Sandbox, engine: StandInEngine) -> None:
     engine.goes_on = EngineUnavailable("server one: no answer")
     sandbox.bring_end(30 * SECOND)
     sandbox.look()
     sandbox.bring_end(-SECOND)
-    sweep(sandbox.installation)
-    assert sandbox.row.state is CredentialsState.DROPPING and sandbox.row.job_id is not None
+    with sandbox.installation.database.read() as session:
+        expired = session.scalars(expired_on("docker", "one")).all()
+    assert [row.id for row in expired] == [sandbox.id]
 
 
 class TestWithAHardMaximum:
