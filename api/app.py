@@ -9,6 +9,7 @@ from api import (
     health,
     job_events,
     job_stream,
+    manage,
     queue,
     requests,
     responses,
@@ -42,7 +43,7 @@ def create_app(installation: Installation | None = None) -> Flask:
     requests.install(app)
     responses.install(app)
     _spare_the_collector()
-    for module in (credentials, sandboxes, queue, job_events, job_stream, health):
+    for module in (credentials, sandboxes, queue, job_events, job_stream, manage, health):
         app.register_blueprint(module.blueprint)
     return app
 

@@ -6,6 +6,9 @@ from provisioning import errors
 STATUS: dict[str, int] = {
     "token_missing": 400,
     "token_invalid": 401,
+    "manage_token_missing": 400,
+    "manage_token_invalid": 401,
+    "rate_limited": 429,
     "bad_json": 400,
     "backend_unknown": 400,
     "type_invalid": 400,

@@ -113,6 +113,8 @@ def _error_body(error: errors.ProvisioningError, status: int, exception_id: str)
     headers = {}
     if status == 503:
         headers["Retry-After"] = str(max(installation().config["RETRY_AFTER_SECONDS"], 1))
+    if isinstance(error, errors.RateLimited):
+        headers["Retry-After"] = str(error.seconds)
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     return answer(body, status, headers)

@@ -12,6 +12,7 @@ from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
 from provisioning.cli_jobs import jobs, open_database, print_table, workers
 from provisioning.cli_quotas import quotas
+from provisioning.cli_manage_tokens import manage_tokens
 from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
 from provisioning.installation import Installation
@@ -215,6 +216,7 @@ def revoke_token(token_id: int) -> None:
 cli.add_command(jobs)
 cli.add_command(workers)
 cli.add_command(quotas)
+cli.add_command(manage_tokens)
 
 
 def main() -> None:

@@ -140,6 +140,30 @@ class ProjectDisabled(ProvisioningError):
         super().__init__(f"Project is disabled - {why}")
 
 
+class ManageTokenMissing(ProvisioningError):
+    reason = "manage_token_missing"
+
+    def __init__(self) -> None:
+        super().__init__("Missing Manage API token")
+
+
+class ManageTokenInvalid(ProvisioningError):
+    reason = "manage_token_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid Manage API token")
+
+
+class RateLimited(ProvisioningError):
+    """Too many calls in a minute; the next are answered in ``seconds``."""
+
+    reason = "rate_limited"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("Too many calls, try again later.")
+        self.seconds = seconds
+
+
 class ServiceMaintenance(ProvisioningError):
     """The operator put the service into maintenance; the text is the operator's."""
 

@@ -13,6 +13,7 @@ from provisioning.config import Config
 from provisioning.database import Database, NumberBlocks
 from provisioning.errors import ConfigurationError
 from provisioning.lanes import Lanes
+from provisioning.manage_tokens import ManageTokens
 from provisioning.models import Setting
 from provisioning.placement import Loads
 from provisioning.quotas import Quotas
@@ -43,6 +44,7 @@ class Installation:
             if self.storage
             else LocalTokens(self.database)
         )
+        self.manage_tokens = ManageTokens(self.database, config["MANAGE_CALLS_PER_MINUTE"])
 
         # Some servers keep the session of a client that just goes away.
         atexit.register(self.close)

@@ -309,6 +309,18 @@ class LocalToken(Base):
     revoked_at: Mapped[int | None]
 
 
+class ManageToken(Base):
+    """A token of an operator; only its digest is kept."""
+
+    __tablename__ = "manage_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    description: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[int]
+    revoked_at: Mapped[int | None]
+
+
 class Sequence(Base):
     """Numbers given out once and never again, under ``name``; ``value`` is the last one."""
 

@@ -53,9 +53,9 @@ def require_error(
 
 
 def require_retry_after(answer: Answer) -> None:
-    """Whole seconds on every 503, and nothing on other answers (3, rule 2)."""
+    """Whole seconds on every 503 and 429, and nothing on other answers (3, rule 2)."""
     found = answer.headers.get("Retry-After")
-    if answer.status != 503:
+    if answer.status not in (429, 503):
         assert found is None
         return
     assert found is not None and re.fullmatch("[1-9][0-9]*", found)
