@@ -20,6 +20,7 @@ blueprint = Blueprint("job_events", __name__, url_prefix="/queue")
 MESSAGES = {
     Action.CREATED: "The credentials are ready",
     Action.EXPIRED: "The credentials expired",
+    Action.COLLECTED: "An operator has old credentials removed",
     Action.DROPPED: "The credentials and everything made for them are removed",
     Action.SESSIONS_KILLED: "The open sessions are ended",
     Action.JOB_ACCEPTED: "The job is recorded",

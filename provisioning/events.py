@@ -35,6 +35,7 @@ class Action(StrEnum):
     GRACE_GIVEN = "credentials.grace_given"
     PROTECTED = "credentials.protected"
     EXPIRED = "credentials.expired"
+    COLLECTED = "credentials.collected"
     VANISHED = "credentials.vanished"
     DROP_DELAYED = "credentials.drop_delayed"
     DROPPED = "credentials.dropped"
@@ -101,6 +102,7 @@ def credentials_event(
     action: Action,
     row: Credentials,
     *,
+    author: str | None = None,
     run_id: str = "",
     job_id: int | None = None,
     since: int | None = None,
@@ -109,12 +111,13 @@ def credentials_event(
 ) -> Values:
     """Return an event of a credential.
 
-    ``since`` is when the work began, in milliseconds of the database's clock.
+    ``author`` is who did it, if not the owner's token. ``since`` is when the work began, in
+    milliseconds of the database's clock.
     """
     return {
         "action": action,
         "project_id": row.project_id,
-        "token_id": row.token_id,
+        "token_id": author or row.token_id,
         "run_id": run_id[:RUN_ID_WIDTH],
         "job_id": job_id,
         "credentials_id": row.id,

@@ -1,0 +1,157 @@
+"""What operators do over HTTP (contract section 11)."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import update
+
+from devstack.mariadb import MariaDB
+from devstack.processes import wait_until
+from provisioning.manage_tokens import WRONG_TRIES, ManageTokens
+from provisioning.models import Credentials
+from tests.contract.conftest import ServiceMaker
+from tests.contract.expectations import require_error, require_headers, require_not_found
+from tests.contract.server_look import database_exists
+from tests.support.client import Answer, Client
+from tests.support.service import Service
+
+GARBAGE = "/provisioning/manage/server/mysql/garbage-collection?type=sandbox&hours=1"
+BROKEN = b"{"
+
+
+@pytest.fixture(scope="module")
+def managed(make_service: ServiceMaker) -> Iterator[Service]:
+    """A front and a worker; nobody asks for sweeps."""
+    with make_service({"MANAGE_CALLS_PER_MINUTE": "0"}, workers=1) as service:
+        yield service
+
+
+class Operator(Client):
+    """A client with a management token in the place of a project's."""
+
+    def __init__(self, port: int, manage_token: str) -> None:
+        super().__init__(port)
+        self._manage_token = manage_token
+
+    def call(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        return self(method, path, body, headers={"x-kbc-manageapitoken": self._manage_token})
+
+
+@pytest.fixture(scope="module")
+def operator(managed: Service) -> Operator:
+    _, token = ManageTokens(managed.installation.database).create("ada")
+    return Operator(managed.anonymous().port, token.reveal())
+
+
+# Tokens ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-KBC-ManageApiToken": ""}])
+def test_without_a_management_token_nothing_is_done(
+    managed: Service, headers: dict[str, str]
+) -> None:
+    """A project's token is none."""
+    answer = managed.client().post(GARBAGE, headers=headers)
+    require_error(answer, 400, "manage_token_missing", "Missing Manage API token")
+
+
+def test_a_wrong_management_token_is_refused(managed: Service) -> None:
+    answer = managed.client().post(GARBAGE, headers={"X-KBC-ManageApiToken": managed.token()})
+    require_error(answer, 401, "manage_token_invalid", "Invalid Manage API token")
+
+
+def test_a_management_token_is_no_token_of_a_project(operator: Operator) -> None:
+    answer = operator.call("GET", "/provisioning/mysql")
+    require_error(answer, 400, "token_missing", "Missing StorageAPI token")
+
+
+def test_a_flood_of_wrong_tokens_keeps_no_known_operator_out(make_service: ServiceMaker) -> None:
+    """Nor does maintenance."""
+    with make_service({"MAINTENANCE_MESSAGE": "Back at noon"}) as service:
+        _, token = ManageTokens(service.installation.database).create("ada")
+        known = Operator(service.anonymous().port, token.reveal())
+        wrong = Operator(service.anonymous().port, "manage-1-wrong")
+        assert known.call("POST", GARBAGE).status == 200
+        # The minute may end in between.
+        answers = [wrong.call("POST", GARBAGE) for _ in range(2 * WRONG_TRIES + 1)]
+        assert {answer.status for answer in answers} == {401, 429}
+        refused = next(answer for answer in answers if answer.status == 429)
+        require_error(refused, 429, "rate_limited", "Too many calls, try again later.")
+        assert known.call("POST", GARBAGE).status == 200
+
+
+# Garbage --------------------------------------------------------------------------------
+
+
+def make_old(service: Service, body: dict[str, object]) -> None:
+    """Let a credential have been touched two hours ago."""
+    statement = update(Credentials).where(Credentials.id == int(str(body["id"])))
+    touched = Credentials.touched_at - 7_200_000
+    with service.installation.database.write() as session:
+        session.execute(statement.values(touched_at=touched))
+
+
+def test_garbage_is_removed_and_told_of(
+    managed: Service, operator: Operator, mariadb: MariaDB
+) -> None:
+    old, young, other = (managed.client() for _ in range(3))
+    gone, kept, transformations = old.create(), young.create(), other.create("transformations")
+    make_old(managed, gone)
+    make_old(managed, transformations)
+    answer = operator.call("POST", GARBAGE)
+    require_headers(answer)
+    assert answer.body == {"status": "ok", "count": 1, "ids": [gone["id"]]}
+    require_not_found(old.get(f"/provisioning/mysql/{gone['id']}"))
+    wait_until(
+        lambda: not database_exists(mariadb, gone["credentials"]["db"]),
+        timeout=20,
+        what="the database removed, by a worker that was told",
+    )
+    assert operator.call("POST", GARBAGE).body == {"status": "ok", "count": 0, "ids": []}
+    assert old.create()["id"] != gone["id"]
+    for client, body in ((young, kept), (other, transformations)):
+        assert client.get(f"/provisioning/mysql/{body['id']}").status == 200
+
+
+@pytest.mark.parametrize("backend,type_", [("snowflake", "writer"), ("docker", "rstudio")])
+def test_garbage_of_every_backend_is_looked_for(
+    operator: Operator, backend: str, type_: str
+) -> None:
+    path = f"/provisioning/manage/server/{backend}/garbage-collection?type={type_}&days=30"
+    assert operator.call("POST", path).body == {"status": "ok", "count": 0, "ids": []}
+
+
+@pytest.mark.parametrize(
+    "path,reason,names",
+    [
+        ("oracle/garbage-collection?type=sandbox&days=1", "backend_unknown", "oracle"),
+        ("mysql/garbage-collection?days=1", "parameter_missing", "type"),
+        ("mysql/garbage-collection?type=&days=1", "type_invalid", "''"),
+        ("mysql/garbage-collection?type=Sandbox&days=1", "type_invalid", "Sandbox"),
+        ("mysql/garbage-collection?type=writer&days=1", "type_invalid", "writer"),
+        ("mysql/garbage-collection?type=sandbox", "parameter_invalid", "days"),
+        ("mysql/garbage-collection?type=sandbox&days=1&hours=1", "parameter_invalid", "hours"),
+        ("mysql/garbage-collection?type=sandbox&days=0", "parameter_invalid", "days"),
+        ("mysql/garbage-collection?type=sandbox&hours=-1", "parameter_invalid", "hours"),
+        ("mysql/garbage-collection?type=sandbox&hours=1.5", "parameter_invalid", "hours"),
+        ("mysql/garbage-collection?type=sandbox&days=%D9%A3", "parameter_invalid", "days"),
+    ],
+)
+def test_what_is_no_garbage_is_said(operator: Operator, path: str, reason: str, names: str) -> None:
+    error = require_error(
+        operator.call("POST", f"/provisioning/manage/server/{path}"), 400, reason, None
+    )
+    assert names in error["message"]
+
+
+def test_checks_of_management_come_in_order(managed: Service, operator: Operator) -> None:
+    unknown = GARBAGE.replace("mysql", "oracle")
+    nobody = managed.anonymous()
+    assert nobody.get(GARBAGE).body["reason"] == "method_not_allowed"
+    assert nobody.post(unknown, BROKEN).body["reason"] == "manage_token_missing"
+    assert operator.call("POST", unknown, BROKEN).body["reason"] == "backend_unknown"
+    assert operator.call("POST", f"{GARBAGE}&days=x", BROKEN).body["reason"] == "bad_json"
+    assert operator.call("POST", GARBAGE, b'{"days":1}').body["reason"] == "parameter_unknown"
+    assert operator.call("POST", "/provisioning/manage/x").body["reason"] == "route_not_found"
+    huge = operator.call("POST", f"{GARBAGE.partition('&')[0]}&days={'9' * 5000}")
+    assert huge.body == {"status": "ok", "count": 0, "ids": []}
