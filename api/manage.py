@@ -5,11 +5,13 @@ from flask import Blueprint, Response, request
 from api.requests import installation, read_parameters, run_id
 from api.responses import answer
 from api.schemas import NoParameters
-from api.waiting import wake_worker
+from api.waiting import wake_worker, wake_workers
 from provisioning import errors
 from provisioning.catalog import backend_rules, require_type
+from provisioning.expiry import sweep
 from provisioning.manage_tokens import Operator
 from provisioning.removal import collect_garbage
+from provisioning.retention import forget_old
 from provisioning.vault import Secret
 
 blueprint = Blueprint("manage", __name__, url_prefix="/provisioning/manage")
@@ -59,3 +61,14 @@ def _read_age() -> int:
         raise errors.ParameterInvalid(unit, "a whole number from 1 is expected")
     number = int(digits) if len(digits) <= 6 else GREATEST_AGE
     return number * AGE_UNITS[unit]
+
+
+@blueprint.post("/sweep")
+def sweep_now() -> Response:
+    """Do what the beat has a worker do every few seconds: one sweep."""
+    authenticate_operator()
+    read_parameters(NO_PARAMETERS)
+    due = sweep(installation())
+    woken = wake_workers(due, installation().lanes.width)
+    forgotten = forget_old(installation())
+    return answer({"status": "ok", **due.counts(), "woken": woken, "forgotten": forgotten})

@@ -8,9 +8,10 @@ from flask import current_app
 
 from provisioning import errors
 from provisioning.database import Database
+from provisioning.expiry import Due
 from provisioning.jobs import wait_for_job
 from provisioning.models import Job
-from workers import wake
+from workers import wake, wake_due
 
 
 class WaitingRoom:
@@ -65,3 +66,8 @@ def _waiting_room() -> WaitingRoom:
 def wake_worker(job: Job) -> bool:
     """Tell a worker that the job is due; return False if the broker is away."""
     return wake(job.id, job.backend)
+
+
+def wake_workers(due: Due, lanes: int) -> int:
+    """Tell workers what is due; return how many messages the broker took."""
+    return wake_due(due, lanes)

@@ -13,6 +13,7 @@ from provisioning.bootstrap import prepare_state
 from provisioning.cli_jobs import jobs, open_database, print_table, workers
 from provisioning.cli_quotas import quotas
 from provisioning.cli_manage_tokens import manage_tokens
+from provisioning.cli_sweep import sweep
 from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
 from provisioning.installation import Installation
@@ -217,6 +218,7 @@ cli.add_command(jobs)
 cli.add_command(workers)
 cli.add_command(quotas)
 cli.add_command(manage_tokens)
+cli.add_command(sweep)
 
 
 def main() -> None:

@@ -38,6 +38,15 @@ class Due:
     #: Backend and server of expired credentials, which `draining` removes.
     expired: list[tuple[str, str]]
 
+    def counts(self) -> dict[str, int]:
+        """Return how much there is of each."""
+        return {
+            "dueJobs": len(self.jobs),
+            "dueCredentials": len(self.credentials),
+            "dueCallbacks": len(self.callbacks),
+            "serversWithExpired": len(self.expired),
+        }
+
 
 def retire(session: Session, row: Credentials) -> None:
     """Turn an expired row over to a delete job, unless it was extended or taken meanwhile."""

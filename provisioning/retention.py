@@ -16,14 +16,15 @@ BATCH = 100
 EVENT_BATCH = 10 * BATCH
 
 
-def forget_old(installation: Installation) -> None:
-    """Delete a batch of what has been over for longer than ``JOB_RETENTION``.
+def forget_old(installation: Installation) -> int:
+    """Delete a batch of what has been over for longer than ``JOB_RETENTION``; return the rows.
 
     Several sweeps at once may find the same rows; one of them deletes each.
     """
     seconds = installation.config["JOB_RETENTION"]
     if seconds is None:
-        return
+        return 0
+    forgotten = 0
     # Unfinished jobs and live credentials have no end.
     for model, end, batch in (
         (Job, Job.ended_at, BATCH),
@@ -40,3 +41,5 @@ def forget_old(installation: Installation) -> None:
                 session.execute(delete(Callback).where(Callback.id.in_(found)))
             session.execute(delete(model).where(model.id.in_(found)))
         log.info("forgotten", table=model.__tablename__, rows=len(found))
+        forgotten += len(found)
+    return forgotten

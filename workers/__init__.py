@@ -1,5 +1,5 @@
-"""Celery workers and the beat. `wake` is the one line where the front meets Celery."""
+"""Celery workers and the beat. What is exported here is all that the front knows of Celery."""
 
-from workers.messages import wake
+from workers.messages import wake, wake_due
 
-__all__ = ["wake"]
+__all__ = ["wake", "wake_due"]

@@ -63,8 +63,10 @@ def wake_drain(backend: str, server: str, size: int) -> bool:
     return _send(queue_of(backend) + UPKEEP, ("drain", (backend, server, size)))
 
 
-def wake_due(due: Due, lanes: int) -> None:
+def wake_due(due: Due, lanes: int) -> int:
     """Send messages for what a sweep has found; ``lanes`` for each server with expired rows.
+
+    Return how many the broker took.
 
     Every sweep finds the same again while the workers of a queue are away. So what waits there
     already counts for as many rows, and a queue never holds much more than one sweep's messages.
@@ -81,8 +83,7 @@ def wake_due(due: Due, lanes: int) -> None:
     ]
     for backend, message in filter(None, chain(drains * lanes, chain.from_iterable(upkeep))):
         queues.setdefault(queue_of(backend) + UPKEEP, []).append(message)
-    for queue, messages in queues.items():
-        _send_bounded(queue, messages)
+    return sum(_send_bounded(queue, messages) for queue, messages in queues.items())
 
 
 def wake_endings(due: endings.Due) -> None:
@@ -111,14 +112,16 @@ def count_waiting(queue: str) -> int:
         return 0
 
 
-def _send_bounded(queue: str, messages: list[Message]) -> None:
-    position = 0
+def _send_bounded(queue: str, messages: list[Message]) -> int:
+    position = sent = 0
     while position < len(messages):
         position = max(position, count_waiting(queue) - UNCOUNTED)
         for message in messages[position : position + CHUNK]:
             if not _send(queue, message):
-                return
+                return sent
+            sent += 1
         position += CHUNK
+    return sent
 
 
 def _send(queue: str, message: Message) -> bool:

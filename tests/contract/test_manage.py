@@ -1,12 +1,15 @@
 """What operators do over HTTP (contract section 11)."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import update
 
 from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
+from provisioning.cli import cli
 from provisioning.manage_tokens import WRONG_TRIES, ManageTokens
 from provisioning.models import Credentials
 from tests.contract.conftest import ServiceMaker
@@ -155,3 +158,55 @@ def test_checks_of_management_come_in_order(managed: Service, operator: Operator
     assert operator.call("POST", "/provisioning/manage/x").body["reason"] == "route_not_found"
     huge = operator.call("POST", f"{GARBAGE.partition('&')[0]}&days={'9' * 5000}")
     assert huge.body == {"status": "ok", "count": 0, "ids": []}
+
+
+# Sweeps without a beat ------------------------------------------------------------------
+
+
+def expire(service: Service, body: dict[str, object]) -> None:
+    statement = update(Credentials).where(Credentials.id == int(str(body["id"])))
+    with service.installation.database.write() as session:
+        session.execute(statement.values(expires_at=1))
+
+
+def by_http(managed: Service, operator: Operator) -> dict[str, object]:
+    answer = operator.call("POST", "/provisioning/manage/sweep")
+    require_headers(answer)
+    assert answer.body.pop("status") == "ok"
+    return dict(answer.body)
+
+
+def by_command(managed: Service, operator: Operator) -> dict[str, object]:
+    result = CliRunner().invoke(cli, ["sweep"], env=managed.environment)
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("ask", [by_http, by_command])
+def test_one_sweep_has_what_expired_removed(
+    managed: Service,
+    operator: Operator,
+    mariadb: MariaDB,
+    ask: Callable[[Service, Operator], dict[str, object]],
+) -> None:
+    created = managed.client().create()
+    expire(managed, created)
+    counts = ask(managed, operator)
+    assert (counts["serversWithExpired"], counts["forgotten"]) == (1, 0)
+    wait_until(
+        lambda: not database_exists(mariadb, created["credentials"]["db"]),
+        timeout=20,
+        what="the database removed by a worker",
+    )
+
+
+def test_a_sweep_that_reaches_no_worker_says_so(managed: Service) -> None:
+    environment = {**managed.environment, "BROKER_URL": "redis://127.0.0.1:1/0"}
+    result = CliRunner().invoke(cli, ["sweep"], env=environment)
+    assert result.exit_code == 1
+    assert "the broker does not answer" in result.output
+
+
+def test_only_operators_sweep(managed: Service) -> None:
+    answer = managed.client().post("/provisioning/manage/sweep")
+    require_error(answer, 400, "manage_token_missing", "Missing Manage API token")
