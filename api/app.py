@@ -5,6 +5,7 @@ import gc
 from flask import Flask
 
 from api import (
+    audit,
     credentials,
     health,
     job_events,
@@ -43,7 +44,7 @@ def create_app(installation: Installation | None = None) -> Flask:
     requests.install(app)
     responses.install(app)
     _spare_the_collector()
-    for module in (credentials, sandboxes, queue, job_events, job_stream, manage, health):
+    for module in (credentials, sandboxes, queue, job_events, job_stream, manage, audit, health):
         app.register_blueprint(module.blueprint)
     return app
 

@@ -25,10 +25,10 @@ Arguments = Mapping[str, str]
 def read_search(arguments: Arguments, database: Database) -> JobSearch:
     """Return what a list of jobs is to hold; raise ``QueryInvalid``, which names a parameter."""
     return JobSearch(
-        limit=_read_limit(arguments),
+        limit=read_limit(arguments),
         offset=min(_read_number(arguments, "offset") or 0, FARTHEST_OFFSET),
-        before=_read_before(arguments),
-        **_read_times(arguments, database),
+        before=read_before(arguments, "a job id"),
+        **read_times(arguments, database),
         conditions=_read_conditions(arguments),
     )
 
@@ -48,7 +48,8 @@ def wants_metrics(arguments: Arguments) -> bool:
     return "metrics" in arguments.get("include", "").split(",")
 
 
-def _read_limit(arguments: Arguments) -> int:
+def read_limit(arguments: Arguments) -> int:
+    """Return how many there are to be at most."""
     limit = _read_number(arguments, "limit")
     if limit is None:
         return DEFAULT_LIMIT
@@ -57,10 +58,11 @@ def _read_limit(arguments: Arguments) -> int:
     return limit
 
 
-def _read_before(arguments: Arguments) -> int | None:
+def read_before(arguments: Arguments, kind: str) -> int | None:
+    """Return the id that a page is to begin below, of what ``kind`` says."""
     text = arguments.get("before", "")
     if text and read_id(text) is None:
-        raise errors.QueryInvalid("before", "a job id is expected")
+        raise errors.QueryInvalid("before", f"{kind} is expected")
     return read_id(text) if text else None
 
 
@@ -78,7 +80,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _read_times(arguments: Arguments, database: Database) -> dict[str, int | None]:
+def read_times(arguments: Arguments, database: Database) -> dict[str, int | None]:
     """Return ``since`` and ``until`` in seconds; a date alone means its whole day."""
     texts = {name: arguments.get(name, "").strip() for name in ("since", "until")}
     if not any(texts.values()):

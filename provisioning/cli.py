@@ -18,6 +18,7 @@ from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
 from provisioning.installation import Installation
 from provisioning.limits import LIMITS, PREFIX
+from provisioning.manage_tokens import local_operator
 from provisioning.settings import KEYS
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
 from provisioning.validity import format_time
@@ -184,6 +185,7 @@ def create_token(
         description=description or "",
         features=list(features),
         limits=dict(limits),
+        author=local_operator().author,
     )
     click.echo(f"token {token_id} of project {project}:", err=True)
     click.echo(token.reveal())
@@ -209,7 +211,7 @@ def list_tokens() -> None:
 @click.argument("token_id", type=int)
 def revoke_token(token_id: int) -> None:
     """Refuse the token from now on. What it made stays until dropped or expired."""
-    if not LocalTokens(open_database()).revoke(token_id):
+    if not LocalTokens(open_database()).revoke(token_id, local_operator().author):
         raise click.ClickException(f"no good token has id {token_id}")
     click.echo(f"token {token_id} is revoked")
 

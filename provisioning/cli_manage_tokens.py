@@ -4,7 +4,7 @@ import click
 from rich.table import Table
 
 from provisioning.cli_jobs import open_database, print_table
-from provisioning.manage_tokens import ManageTokens
+from provisioning.manage_tokens import ManageTokens, local_operator
 from provisioning.tokens import TEXT_WIDTH
 from provisioning.validity import format_time
 
@@ -20,7 +20,7 @@ def create_token(description: str) -> None:
     """Make a token and print it. It is shown this once: only its hash is stored."""
     if not 0 < len(description) <= TEXT_WIDTH:
         raise click.BadParameter(f"must have 1 to {TEXT_WIDTH} characters")
-    token_id, token = ManageTokens(open_database()).create(description)
+    token_id, token = ManageTokens(open_database()).create(description, local_operator().author)
     click.echo(f"management token {token_id}:", err=True)
     click.echo(token.reveal())
 
@@ -39,6 +39,6 @@ def list_tokens() -> None:
 @click.argument("token_id", type=int)
 def revoke_token(token_id: int) -> None:
     """Refuse the token from now on."""
-    if not ManageTokens(open_database()).revoke(token_id):
+    if not ManageTokens(open_database()).revoke(token_id, local_operator().author):
         raise click.ClickException(f"no good management token has id {token_id}")
     click.echo(f"management token {token_id} is revoked")

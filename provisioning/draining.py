@@ -288,7 +288,7 @@ def _close(installation: Installation, one: _Removal) -> None:
 
 def _delay(installation: Installation, one: _Removal, problem: Exception) -> None:
     try:
-        retry_or_give_up(installation, one.job, problem, one.job_lease, one.lease)
+        retry_or_give_up(installation, one.job, problem, one.job_lease, one.row, one.lease)
     except ClaimLost:
         log.warning("claim_lost", job=one.job.id)
 

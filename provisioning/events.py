@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 from provisioning.claims import owner_name
 from provisioning.database import Database, now_ms
 from provisioning.models import Credentials, Event, Job
-from provisioning.states import JobStatus
-from provisioning.tokens import Principal
+from provisioning.states import CredentialsState, JobStatus
 from provisioning.validity import format_time
 
 #: Events that one reading returns at most.
 PAGE = 1000
 RUN_ID_WIDTH = 255
+#: Who did it, where it was none of a project's tokens; a colon and which one may follow.
+OPERATOR = "operator"
 
 
 class Action(StrEnum):
@@ -36,6 +37,8 @@ class Action(StrEnum):
     PROTECTED = "credentials.protected"
     EXPIRED = "credentials.expired"
     COLLECTED = "credentials.collected"
+    DROP_REQUESTED = "credentials.drop_requested"
+    RESTORED = "credentials.restored"
     VANISHED = "credentials.vanished"
     DROP_DELAYED = "credentials.drop_delayed"
     DROPPED = "credentials.dropped"
@@ -44,6 +47,7 @@ class Action(StrEnum):
     JOB_STARTED = "job.started"
     JOB_STEP = "job.step"
     JOB_DELAYED = "job.delayed"
+    JOB_RETRY_REQUESTED = "job.retry_requested"
     JOB_KILL_REQUESTED = "job.kill_requested"
     JOB_UNDOING = "job.undoing"
     JOB_SUCCEEDED = "job.succeeded"
@@ -55,6 +59,10 @@ class Action(StrEnum):
     CALLBACK_GIVEN_UP = "callback.given_up"
     WARNING_TAKEN = "warning.taken"
     WARNING_GIVEN_UP = "warning.given_up"
+    TOKEN_CREATED = "token.created"
+    TOKEN_REVOKED = "token.revoked"
+    MANAGE_TOKEN_CREATED = "manage_token.created"
+    MANAGE_TOKEN_REVOKED = "manage_token.revoked"
 
 
 #: The last event of a job, by its status.
@@ -63,6 +71,26 @@ ENDS = {
     JobStatus.ERROR: Action.JOB_FAILED,
     JobStatus.CANCELLED: Action.JOB_CANCELLED,
     JobStatus.TERMINATED: Action.JOB_TERMINATED,
+}
+
+
+def _from_to(before: CredentialsState, after: CredentialsState) -> dict[str, Any]:
+    return {"before": {"state": before}, "after": {"state": after}}
+
+
+#: What becomes of the state of a credential, as its events tell it.
+_REMOVAL = _from_to(CredentialsState.ACTIVE, CredentialsState.DROPPING)
+_UNDOING = _from_to(CredentialsState.CREATING, CredentialsState.DROPPING)
+_CHANGES: dict[Action, dict[str, Any]] = {
+    Action.CREATED: _from_to(CredentialsState.CREATING, CredentialsState.ACTIVE),
+    Action.CREATION_FAILED: _UNDOING,
+    Action.JOB_UNDOING: _UNDOING,
+    Action.EXPIRED: _REMOVAL,
+    Action.COLLECTED: _REMOVAL,
+    Action.DROP_REQUESTED: _REMOVAL,
+    Action.VANISHED: _REMOVAL,
+    Action.RESTORED: _from_to(CredentialsState.DROPPING, CredentialsState.ACTIVE),
+    Action.DROPPED: _from_to(CredentialsState.DROPPING, CredentialsState.DROPPED),
 }
 
 
@@ -114,18 +142,17 @@ def credentials_event(
     ``author`` is who did it, if not the owner's token. ``since`` is when the work began, in
     milliseconds of the database's clock.
     """
-    return {
-        "action": action,
-        "project_id": row.project_id,
-        "token_id": author or row.token_id,
-        "run_id": run_id[:RUN_ID_WIDTH],
-        "job_id": job_id,
-        "credentials_id": row.id,
-        "worker": owner_name(),
-        "since": since,
-        "detail": detail,
-        "failure": failure,
-    }
+    return _event(
+        action,
+        project_id=row.project_id,
+        token_id=author or row.token_id,
+        run_id=run_id,
+        job_id=job_id,
+        credentials_id=row.id,
+        since=since,
+        detail=detail,
+        failure=failure,
+    )
 
 
 def job_event(
@@ -137,17 +164,27 @@ def job_event(
     failure: str | None = None,
 ) -> Values:
     """Return an event of a job; ``token_id`` is who did it, if not its owner."""
+    return _event(
+        action,
+        project_id=job.project_id,
+        token_id=token_id or job.token_id,
+        run_id=job.run_id,
+        job_id=job.id,
+        credentials_id=job.credentials_id,
+        since=job.started_at,
+        detail=detail,
+        failure=failure,
+    )
+
+
+def _event(action: Action, *, run_id: str, detail: dict[str, Any] | None, **values: Any) -> Values:
+    change = _CHANGES.get(action)
     return {
         "action": action,
-        "project_id": job.project_id,
-        "token_id": token_id or job.token_id,
-        "run_id": job.run_id[:RUN_ID_WIDTH],
-        "job_id": job.id,
-        "credentials_id": job.credentials_id,
         "worker": owner_name(),
-        "since": job.started_at,
-        "detail": detail,
-        "failure": failure,
+        "run_id": run_id[:RUN_ID_WIDTH],
+        "detail": {**(detail or {}), **change} if change else detail,
+        **values,
     }
 
 
@@ -163,23 +200,28 @@ def record_job_event(session: Session, action: Action, job: Job, **values: Any) 
     record_events(session, [job_event(action, job, **values)])
 
 
-def record_project_event(
-    session: Session, action: Action, owner: Principal, run_id: str, detail: dict[str, Any]
+def record_operation(
+    session: Session,
+    action: Action,
+    author: str,
+    *,
+    project_id: str = "",
+    run_id: str = "",
+    detail: dict[str, Any] | None = None,
 ) -> None:
-    """Add an event of a project as a whole, in the caller's transaction; ``owner`` is who."""
-    values = {
-        "action": action,
-        "project_id": owner.project_id,
-        "token_id": owner.token_id,
-        "run_id": run_id[:RUN_ID_WIDTH],
-        "job_id": None,
-        "credentials_id": None,
-        "worker": owner_name(),
-        "since": None,
-        "detail": detail,
-        "failure": None,
-    }
-    record_events(session, [values])
+    """Add an event of the installation itself, or of a project, in the caller's transaction."""
+    event = _event(
+        action,
+        project_id=project_id,
+        token_id=author,
+        run_id=run_id,
+        job_id=None,
+        credentials_id=None,
+        since=None,
+        detail=detail,
+        failure=None,
+    )
+    record_events(session, [event])
 
 
 def record_extension(

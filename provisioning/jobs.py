@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from provisioning.backends.base import EngineUnavailable
 from provisioning.claims import Lease, take
 from provisioning.config import Config
 from provisioning.database import Database, next_numbers, now_ms, read_clock
-from provisioning.events import ENDS, Action, record_job_event
+from provisioning.events import ENDS, Action, record_credentials_event, record_job_event
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
@@ -328,7 +328,7 @@ def request_termination(database: Database, principal: Principal, job_id: str) -
         if job.status is JobStatus.WAITING:
             job.status, job.request = JobStatus.CANCELLED, None
             job.ended_at = read_clock(session)
-            _show_again(session, job)
+            _show_again(session, job, principal.token_id)
             record_job_event(session, Action.JOB_CANCELLED, job, token_id=principal.token_id)
         else:
             # A pause before the next try does not hold the end back.
@@ -337,12 +337,21 @@ def request_termination(database: Database, principal: Principal, job_id: str) -
         return job
 
 
-def _show_again(session: Session, job: Job) -> None:
+def _show_again(session: Session, job: Job, author: str) -> None:
     """Make a credential visible again whose delete never started (contract 6.2.2)."""
-    session.execute(
-        update(Credentials)
-        .where(Credentials.id == job.credentials_id, Credentials.job_id == job.id)
-        .values(state=CredentialsState.ACTIVE, job_id=None)
+    query = select(Credentials).where(
+        Credentials.id == job.credentials_id, Credentials.job_id == job.id
+    )
+    row = session.scalars(query.with_for_update()).first()
+    if row is not None:
+        row.state, row.job_id = CredentialsState.ACTIVE, None
+        record_restoration(session, row, job, author)
+
+
+def record_restoration(session: Session, row: Credentials, job: Job, author: str) -> None:
+    """Add the event of a credential whose delete job has not removed it."""
+    record_credentials_event(
+        session, Action.RESTORED, row, author=author, run_id=job.run_id, job_id=job.id
     )
 
 

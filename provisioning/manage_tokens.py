@@ -1,5 +1,7 @@
 """Who may operate the service over HTTP: management tokens (contract 11.4)."""
 
+import getpass
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from sqlalchemy import select, update
 
 from provisioning import errors
 from provisioning.database import Database, next_numbers, now_ms, read_clock
+from provisioning.events import OPERATOR, Action, record_operation
 from provisioning.models import ManageToken
 from provisioning.pace import Pace
 from provisioning.tokens import ID_WIDTH, digest_token
@@ -29,7 +32,16 @@ class Operator:
     @property
     def author(self) -> str:
         """The name in events, where tokens of projects have their ids."""
-        return f"operator:{self.id}"[:ID_WIDTH]
+        return f"{OPERATOR}:{self.id}"[:ID_WIDTH]
+
+
+def local_operator() -> Operator:
+    """Return who runs a command: the user of the system, by number where it has no name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.getuid())
+    return Operator(name, "")
 
 
 class ManageTokens:
@@ -66,7 +78,7 @@ class ManageTokens:
             raise errors.RateLimited(wait)
         return Operator(str(row.id), row.description, run_id)
 
-    def create(self, description: str) -> tuple[int, Secret]:
+    def create(self, description: str, author: str = OPERATOR) -> tuple[int, Secret]:
         """Record a new token and return its id and its text, which is not kept."""
         with self._database.write() as session:
             (token_id,) = next_numbers(session, "manage token")
@@ -79,6 +91,8 @@ class ManageTokens:
                     created_at=read_clock(session),
                 )
             )
+            detail = {"id": str(token_id), "description": description}
+            record_operation(session, Action.MANAGE_TOKEN_CREATED, author, detail=detail)
         return token_id, token
 
     def list(self) -> Sequence[ManageToken]:
@@ -86,7 +100,7 @@ class ManageTokens:
         with self._database.read() as session:
             return session.scalars(select(ManageToken).order_by(ManageToken.id)).all()
 
-    def revoke(self, token_id: int) -> bool:
+    def revoke(self, token_id: int, author: str = OPERATOR) -> bool:
         """Refuse the token from now on; return False if there is no good one of the id."""
         statement = (
             update(ManageToken)
@@ -94,4 +108,8 @@ class ManageTokens:
             .values(revoked_at=now_ms())
         )
         with self._database.write() as session:
-            return session.connection().execute(statement).rowcount == 1
+            revoked = session.connection().execute(statement).rowcount == 1
+            if revoked:
+                detail = {"id": str(token_id)}
+                record_operation(session, Action.MANAGE_TOKEN_REVOKED, author, detail=detail)
+        return revoked

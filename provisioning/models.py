@@ -238,6 +238,9 @@ class Event(Base):
         Index("ix_events_job", "job_id", "id"),
         Index("ix_events_credentials", "credentials_id", "id"),
         Index("ix_events_project", "project_id", "id"),
+        Index("ix_events_token", "token_id", "id"),
+        Index("ix_events_run", "run_id", "id"),
+        Index("ix_events_action", "action", "id"),
         Index("ix_events_time", "time"),
         TABLE_OPTIONS,
     )
@@ -250,8 +253,10 @@ class Event(Base):
     time: Mapped[int]
     #: One of `provisioning.events.Action`.
     action: Mapped[str] = mapped_column(String(32))
+    #: Empty for what concerns the installation.
     project_id: Mapped[str] = mapped_column(String(64))
-    #: Who asked for it; what the service does by itself, it does for the credential's owner.
+    #: Who asked for it, ``operator:...`` for operators; what the service does by itself, it does
+    #: for the credential's owner.
     token_id: Mapped[str] = mapped_column(String(64))
     #: The start of it: a run id may be of any length.
     run_id: Mapped[str] = mapped_column(String(255))

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from getpass import getuser
 
 from sqlalchemy import select, update
 
 from provisioning import errors
 from provisioning.database import Database, now_ms
+from provisioning.events import Action, record_job_event
 from provisioning.jobs import request_termination
+from provisioning.manage_tokens import local_operator
 from provisioning.models import Credentials, Job
 from provisioning.states import CredentialsState
 from provisioning.tokens import Principal
@@ -39,7 +40,8 @@ def get_job(database: Database, job_id: int) -> Job:
 def kill_job(database: Database, job_id: int) -> Job:
     """Kill a job as its owner could; raise ``JobNotFound`` and ``JobFinished``."""
     job = get_job(database, job_id)
-    operator = Principal("operator", getuser(), job.project_id, job.project_name)
+    author = local_operator().author
+    operator = Principal(author, author, job.project_id, job.project_name)
     return request_termination(database, operator, str(job_id))
 
 
@@ -65,6 +67,9 @@ def retry_job(database: Database, job_id: int) -> bool:
             session.connection().execute(statement.values(not_before=0)).rowcount
             for statement in statements
         ]
+        if any(changed):
+            author = local_operator().author
+            record_job_event(session, Action.JOB_RETRY_REQUESTED, job, token_id=author)
     return any(changed)
 
 

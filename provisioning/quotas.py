@@ -34,7 +34,7 @@ from provisioning import errors
 from provisioning.catalog import BACKENDS
 from provisioning.config import Config
 from provisioning.database import Database, now_ms
-from provisioning.events import Action, record_project_event
+from provisioning.events import Action, record_operation
 from provisioning.limits import (
     LIMITS,
     PROJECT,
@@ -169,7 +169,14 @@ class Quotas:
         for one in crossed:
             if one.before <= one.limit:
                 detail = {"limit": one.name, "value": one.limit, "used": one.after}
-                record_project_event(session, Action.SOFT_LIMIT, principal, run_id, detail)
+                record_operation(
+                    session,
+                    Action.SOFT_LIMIT,
+                    principal.token_id,
+                    project_id=principal.project_id,
+                    run_id=run_id,
+                    detail=detail,
+                )
                 log.warning("soft_limit_passed", project=principal.project_id, **detail)
         return " ".join(map(str, crossed)) or None
 

@@ -17,20 +17,20 @@ EVENT_BATCH = 10 * BATCH
 
 
 def forget_old(installation: Installation) -> int:
-    """Delete a batch of what has been over for longer than ``JOB_RETENTION``; return the rows.
+    """Delete a batch of what has been over for longer than it is kept; return the rows.
 
     Several sweeps at once may find the same rows; one of them deletes each.
     """
-    seconds = installation.config["JOB_RETENTION"]
-    if seconds is None:
-        return 0
     forgotten = 0
     # Unfinished jobs and live credentials have no end.
-    for model, end, batch in (
-        (Job, Job.ended_at, BATCH),
-        (Credentials, Credentials.dropped_at, BATCH),
-        (Event, Event.time, EVENT_BATCH),
+    for model, end, key, batch in (
+        (Job, Job.ended_at, "JOB_RETENTION", BATCH),
+        (Credentials, Credentials.dropped_at, "JOB_RETENTION", BATCH),
+        (Event, Event.time, "EVENT_RETENTION", EVENT_BATCH),
     ):
+        seconds = installation.config[key]
+        if seconds is None:
+            continue
         old = select(model.id).where(end < now_ms() - seconds * 1000).order_by(end).limit(batch)
         with installation.database.read() as session:
             found = sorted(session.scalars(old))

@@ -19,6 +19,7 @@ from provisioning.jobs import (
     internal_error,
     is_spent,
     record_delay,
+    record_restoration,
     success,
 )
 from provisioning.models import Credentials, Job
@@ -72,7 +73,7 @@ def _give_up(installation: Installation, claimed: Claimed) -> None:
     elif job.status is JobStatus.TERMINATING:
         _end_killed(installation, claimed)
     else:
-        retry_or_give_up(installation, job, problem, claimed.lease, claimed.row_lease)
+        retry_or_give_up(installation, job, problem, claimed.lease, claimed.row, claimed.row_lease)
 
 
 def _run_delete(
@@ -83,7 +84,7 @@ def _run_delete(
     except ClaimLost:
         raise
     except Exception as problem:
-        retry_or_give_up(installation, job, problem, job_lease, lease)
+        retry_or_give_up(installation, job, problem, job_lease, row, lease)
         return
     with installation.database.write() as session:
         close_dropped(session, row, lease)
@@ -100,7 +101,7 @@ def _run_kill(installation: Installation, job: Job, job_lease: Lease, row: Crede
     except ClaimLost:
         raise
     except Exception as problem:
-        retry_or_give_up(installation, job, problem, job_lease, None)
+        retry_or_give_up(installation, job, problem, job_lease, row, None)
         return
     with installation.database.write() as session:
         record_job_event(session, Action.SESSIONS_KILLED, job, detail={"sessions": ended})
@@ -123,17 +124,22 @@ def retry_or_give_up(
     job: Job,
     problem: Exception,
     job_lease: Lease,
+    row: Credentials | None,
     lease: Lease | None,
 ) -> None:
-    """Put the job back for later, or end it and make its credential visible again."""
+    """Put the job back for later, or end it and make its credential visible again.
+
+    The lease is the credential's own; a kill has none.
+    """
     failure = describe(problem)
     with installation.database.write() as session:
         spent = is_spent(session, job, installation.config)
         if spent:
             outcome = internal_error(problem, failure)
-            close_job(session, job, job_lease, status=JobStatus.ERROR, **outcome)
-            if lease is not None:
+            if row is not None and lease is not None:
                 lease.close(session, state=CredentialsState.ACTIVE, job_id=None, failure=failure)
+                record_restoration(session, row, job, row.token_id)
+            close_job(session, job, job_lease, status=JobStatus.ERROR, **outcome)
         else:
             # The attempt was counted when the job was claimed.
             job_lease.close(session, **again(job.attempts - 1, failure))

@@ -16,7 +16,12 @@ from provisioning.catalog import backend_rules
 from provisioning.config import Config, Lifetime
 from provisioning.database import now_ms, read_clock
 from provisioning.endings import attend_at, warning_of
-from provisioning.events import lifetime_of, record_extension
+from provisioning.events import (
+    Action,
+    lifetime_of,
+    record_credentials_event,
+    record_extension,
+)
 from provisioning.failpoints import failpoint
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
@@ -275,6 +280,9 @@ def request_drop(
         )
         if session.connection().execute(statement).rowcount != 1:
             raise errors.CredentialsNotFound
+        record_credentials_event(
+            session, Action.DROP_REQUESTED, row, run_id=caller.run_id, job_id=job.id
+        )
         failpoint("delete.recording")
     failpoint("delete.accepted")
     return job

@@ -252,8 +252,9 @@ KEYS: tuple[Key, ...] = (
         "JOB_RETENTION",
         _lifetime,
         "90d",
-        "How long finished jobs, dropped credentials and events are kept; `none` is for ever.",
+        "How long finished jobs and dropped credentials are kept; `none` is for ever.",
     ),
+    Key("EVENT_RETENTION", _lifetime, "90d", "How long events are kept; `none` is for ever."),
     Key(
         "SERVERS_FILE",
         _text,

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, select, update
 
 from provisioning import errors
 from provisioning.database import Database, next_numbers, now_ms, read_clock
+from provisioning.events import OPERATOR, Action, record_operation
 from provisioning.models import LocalToken
 from provisioning.vault import Secret
 
@@ -100,6 +101,7 @@ class LocalTokens:
         description: str,
         features: list[str],
         limits: dict[str, int] | None = None,
+        author: str = OPERATOR,
     ) -> tuple[int, Secret]:
         """Record a new token and return its id and its text, which is not kept."""
         with self._database.write() as session:
@@ -118,13 +120,21 @@ class LocalTokens:
                     created_at=read_clock(session),
                 )
             )
+            made = {"id": str(token_id), "description": description, "features": features}
+            record_operation(
+                session,
+                Action.TOKEN_CREATED,
+                author,
+                project_id=project_id,
+                detail={**made, "person": person_id, "limits": limits or {}},
+            )
         return token_id, token
 
     def list(self) -> list[LocalToken]:
         with self._database.read() as session:
             return list(session.scalars(select(LocalToken).order_by(LocalToken.id)))
 
-    def revoke(self, token_id: int) -> bool:
+    def revoke(self, token_id: int, author: str = OPERATOR) -> bool:
         """Refuse the token from now on; return whether it was good until now."""
         statement = (
             update(LocalToken)
@@ -132,7 +142,14 @@ class LocalTokens:
             .values(revoked_at=now_ms())
         )
         with self._database.write() as session:
-            return session.connection().execute(statement).rowcount == 1
+            revoked = session.connection().execute(statement).rowcount == 1
+            if revoked:
+                project_id = session.get_one(LocalToken, token_id).project_id
+                detail = {"id": str(token_id)}
+                record_operation(
+                    session, Action.TOKEN_REVOKED, author, project_id=project_id, detail=detail
+                )
+        return revoked
 
 
 # Storage API tokens ---------------------------------------------------------------------

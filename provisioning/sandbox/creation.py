@@ -370,6 +370,8 @@ class Creation:
                     job_id=None,
                     **again(self._row.attempts, failure),
                 )
+                if self._row.state is CredentialsState.CREATING:
+                    record_job_event(session, Action.JOB_UNDOING, self._job, failure=failure)
             close_job(session, self._job, self._lease, status=JobStatus.ERROR)
 
     def _clean_up_later(self, row: Credentials, lease: Lease, problem: Exception) -> None:

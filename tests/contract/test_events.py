@@ -69,14 +69,20 @@ def test_the_life_of_a_credential_is_recorded(service: Service, project: str) ->
     assert actions(events) == [
         "credentials.created", "credentials.extended",
         "job.accepted", "job.started", "sessions.killed", "job.succeeded",
-        "job.accepted", "job.started", "credentials.dropped", "job.succeeded",
+        "job.accepted", "credentials.drop_requested", "job.started", "credentials.dropped",
+        "job.succeeded",
     ]  # fmt: skip
     assert [event.time for event in events] == sorted(event.time for event in events)
     assert {event.project_id for event in events} == {project}
     assert len({event.token_id for event in events}) == 1
     making, extending, *jobs = events
     assert (making.run_id, making.job_id) == ("17.4", None)
-    assert making.detail == {"backend": "mysql", "type": "transformations"}
+    assert making.detail == {
+        "backend": "mysql",
+        "type": "transformations",
+        "before": {"state": "creating"},
+        "after": {"state": "active"},
+    }
     assert making.duration is not None and making.duration >= 0
     assert re.fullmatch(r"[^:]+:\d+", making.worker)
     before = {key: created[key] for key in ("touch", "expiration")}
@@ -97,7 +103,11 @@ def test_what_expired_is_recorded_with_its_end(service: Service, client: Client)
         what="the removal of what expired",
     )
     events = {event.action: event for event in recorded(service, created["id"])}
-    assert events["credentials.expired"].detail == {"expiration": "2023-11-14T22:13:20+00:00"}
+    assert events["credentials.expired"].detail == {
+        "expiration": "2023-11-14T22:13:20+00:00",
+        "before": {"state": "active"},
+        "after": {"state": "dropping"},
+    }
     assert events["credentials.expired"].job_id == events["credentials.dropped"].job_id
 
 

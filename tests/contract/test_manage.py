@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from click.testing import CliRunner
@@ -209,4 +211,100 @@ def test_a_sweep_that_reaches_no_worker_says_so(managed: Service) -> None:
 
 def test_only_operators_sweep(managed: Service) -> None:
     answer = managed.client().post("/provisioning/manage/sweep")
+    require_error(answer, 400, "manage_token_missing", "Missing Manage API token")
+
+
+# The audit ------------------------------------------------------------------------------
+
+EVENT_KEYS = {
+    "id", "time", "action", "project", "token", "runId", "job", "credentials", "worker",
+    "durationSeconds", "detail", "failure",
+}  # fmt: skip
+
+
+def events(operator: Operator, **filters: object) -> list[dict[str, Any]]:
+    answer = operator.call("GET", f"/provisioning/manage/events?{urlencode(filters)}")
+    assert answer.status == 200, answer
+    require_headers(answer)
+    body: list[dict[str, Any]] = answer.body
+    assert all(set(event) == EVENT_KEYS for event in body)
+    return body
+
+
+def test_the_audit_tells_who_did_what(managed: Service, operator: Operator, project: str) -> None:
+    client = managed.client(managed.token(project=project))
+    created = client.post("/provisioning/mysql", headers={"X-KBC-RunId": "17"}).body
+    path = f"/provisioning/mysql/{created['id']}"
+    extended = client.post(f"{path}/extend").body
+    assert client.delete(path).status == 200
+    told = events(operator, project=project)
+    assert [event["action"] for event in told] == [
+        "job.succeeded", "credentials.dropped", "job.started", "credentials.drop_requested",
+        "job.accepted", "credentials.extended", "credentials.created", "token.created",
+    ]  # fmt: skip
+    assert [event["id"] for event in told] == sorted((e["id"] for e in told), reverse=True)
+    of = {event["action"]: event for event in told}
+    assert of["token.created"]["token"] == "operator"
+    assert of["token.created"]["detail"]["description"] == "test"
+    owner = of["credentials.created"]["token"]
+    assert {event["token"] for event in told[:-1]} == {owner}
+    assert of["credentials.extended"]["detail"] == {
+        "before": {"touch": created["touch"], "expiration": created["expiration"]},
+        "after": {"touch": extended["touch"], "expiration": extended["expiration"]},
+    }
+    states = [(e["detail"]["before"], e["detail"]["after"]) for e in (told[1], told[3])]
+    active, dropping, dropped = ({"state": s} for s in ("active", "dropping", "dropped"))
+    assert states == [(dropping, dropped), (active, dropping)]
+    by_run = events(operator, runId="17", project=project)
+    assert [event["action"] for event in by_run] == ["credentials.created"]
+    assert events(operator, credentials=created["id"], project=project) == told[:-1]
+    job = of["job.started"]["job"]
+    assert events(operator, job=job) == [event for event in told if event["job"] == job]
+    assert events(operator, token=owner) == told[:-1]
+    assert events(operator, token=owner, action="credentials.extended") == [told[5]]
+    assert events(operator, project=project, limit=2) == told[:2]
+    assert events(operator, project=project, limit=2, before=told[1]["id"]) == told[2:4]
+    assert events(operator, project=project, since="-1 hour", until="-0 seconds") == told
+    assert events(operator, project=project, until="-1 hour") == []
+    secrets = (client.token, created["credentials"]["password"])
+    assert not any(str(secret) in json.dumps(told) for secret in secrets)
+
+
+def test_the_audit_has_the_reasons_of_failures(make_service: ServiceMaker, project: str) -> None:
+    """Callers do not see them: they name servers."""
+    with make_service({"MYSQL_URL": "mysql://root:hunter2@127.0.0.1:1"}) as service:
+        _, token = ManageTokens(service.installation.database).create("ada", "operator:root")
+        operator = Operator(service.anonymous().port, token.reveal())
+        client = service.client(service.token(project=project))
+        assert client.post("/provisioning/mysql").status == 503
+        (failed,) = events(operator, project=project, action="credentials.creation_failed")
+        assert "127.0.0.1" in failed["failure"] or "default" in failed["failure"]
+        assert "hunter2" not in json.dumps(events(operator))
+        (told,) = events(operator, action="manage_token.created")
+        assert (told["token"], told["detail"]["description"]) == ("operator:root", "ada")
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("limit", "0"),
+        ("limit", "1001"),
+        ("limit", "x"),
+        ("before", "-1"),
+        ("credentials", "07"),
+        ("job", "x"),
+        ("action", "credentials.lost"),
+        ("since", "yesterday"),
+        ("until", "2018-13-01"),
+        ("project", "\0"),
+    ],
+)
+def test_a_bad_filter_is_named(operator: Operator, name: str, value: str) -> None:
+    path = f"/provisioning/manage/events?{urlencode({name: value})}"
+    error = require_error(operator.call("GET", path), 400, "query_invalid", None)
+    assert f"'{name}'" in error["message"]
+
+
+def test_only_operators_read_the_audit(managed: Service) -> None:
+    answer = managed.client().get("/provisioning/manage/events")
     require_error(answer, 400, "manage_token_missing", "Missing Manage API token")

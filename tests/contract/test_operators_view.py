@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from getpass import getuser
 from itertools import chain
 
 import pytest
@@ -67,7 +68,7 @@ def test_jobs_are_listed_shown_and_killed(idle: Service) -> None:
     assert "failure: db1: connection refused" in shown and "status: waiting" in shown
     assert "sealed" not in shown
     assert "cancelled" in run(idle, "jobs", "kill", str(first))
-    assert client.get(f"/queue/job/{first}").body["terminatedBy"]["id"] == "operator"
+    assert client.get(f"/queue/job/{first}").body["terminatedBy"]["id"] == f"operator:{getuser()}"
 
 
 def test_a_pause_is_ended(idle: Service) -> None:

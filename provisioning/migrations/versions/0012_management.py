@@ -1,4 +1,4 @@
-"""Management tokens."""
+"""Management tokens, and indexes for the operators' view of the audit."""
 
 from typing import Any
 
@@ -27,3 +27,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest"),
         **TABLE_OPTIONS,
     )
+    op.create_index("ix_events_token", "events", ["token_id", "id"])
+    op.create_index("ix_events_run", "events", ["run_id", "id"])
+    op.create_index("ix_events_action", "events", ["action", "id"])
