@@ -10,9 +10,10 @@ from rich.table import Table
 
 from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
+from provisioning.cli_credentials import credentials
 from provisioning.cli_jobs import jobs, open_database, print_table, workers
-from provisioning.cli_quotas import quotas
 from provisioning.cli_manage_tokens import manage_tokens
+from provisioning.cli_quotas import quotas
 from provisioning.cli_sweep import sweep
 from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
@@ -219,6 +220,7 @@ def revoke_token(token_id: int) -> None:
 cli.add_command(jobs)
 cli.add_command(workers)
 cli.add_command(quotas)
+cli.add_command(credentials)
 cli.add_command(manage_tokens)
 cli.add_command(sweep)
 

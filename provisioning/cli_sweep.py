@@ -28,11 +28,11 @@ def sweep() -> None:
     installation = Installation(configuration.load())
     due = sweep_once(installation)
     click.echo(json.dumps({**due.counts(), "forgotten": forget_old(installation)}))
-    if not _wake():
+    if not wake_workers():
         raise click.ClickException("the broker does not answer: no worker was told")
 
 
-def _wake() -> bool:
+def wake_workers() -> bool:
     """Have a worker sweep too, which sends a message for all that is due.
 
     Celery's own command asks it: the domain does not know Celery.

@@ -225,11 +225,17 @@ def record_operation(
 
 
 def record_extension(
-    session: Session, row: Credentials, before: dict[str, Any], run_id: str
+    session: Session,
+    row: Credentials,
+    before: dict[str, Any],
+    run_id: str,
+    author: str | None = None,
 ) -> None:
     """Add the event of an extend; ``before`` is what `lifetime_of` returned of the row before."""
     detail = {"before": before, "after": lifetime_of(row)}
-    record_credentials_event(session, Action.EXTENDED, row, run_id=run_id, detail=detail)
+    record_credentials_event(
+        session, Action.EXTENDED, row, author=author, run_id=run_id, detail=detail
+    )
 
 
 def lifetime_of(row: Credentials) -> dict[str, Any]:

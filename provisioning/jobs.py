@@ -50,10 +50,11 @@ def new_exception_id() -> str:
 def take_numbers(installation: Installation, caller: Caller) -> tuple[int, int] | None:
     """Return the job id and the run id ticket of a new job (contract 9.2).
 
-    They come from the Storage API; None without one, where `record_job` takes them from the
-    local sequence. Raises ``TokenServiceUnavailable`` before anything is recorded.
+    They come from the Storage API; None without one, or where an operator without a token acts:
+    then `record_job` takes them from the local sequence. Raises ``TokenServiceUnavailable``
+    before anything is recorded.
     """
-    if installation.storage is None:
+    if installation.storage is None or caller.operator is not None:
         return None
     job_id = installation.storage.create_ticket(caller.token, caller.run_id)
     return job_id, installation.storage.create_ticket(caller.token, caller.run_id)
@@ -65,6 +66,7 @@ def record_job(
     row: Credentials,
     *,
     owner: Principal | None = None,
+    author: str | None = None,
     run_id: str = "",
     numbers: tuple[int, int] | None = None,
     parallel_limit: int | None = None,
@@ -73,6 +75,7 @@ def record_job(
 
     ``owner`` is the caller's principal; without one the job is the service's own and runs
     under the owner of the credential (contract 11.3); it takes no place of the project's.
+    ``author`` is who asked for it, if not the owner.
     Raises ``TokenServiceUnavailable`` when a job has the number already.
     """
     return _record(
@@ -80,6 +83,7 @@ def record_job(
         owner or row,
         run_id,
         numbers,
+        author,
         command=command,
         backend=row.backend,
         params={"backend": row.backend, "id": str(row.id)},
@@ -123,6 +127,7 @@ def _record(
     owner: Principal | Credentials,
     run_id: str,
     numbers: tuple[int, int] | None,
+    author: str | None = None,
     **values: Any,
 ) -> Job:
     job_id, ticket = numbers or next_numbers(session, "ticket", 2)
@@ -144,7 +149,7 @@ def _record(
     except IntegrityError:
         # The ticket service gave a number a second time: it is not to be relied on now.
         raise errors.TokenServiceUnavailable from None
-    record_job_event(session, Action.JOB_ACCEPTED, job)
+    record_job_event(session, Action.JOB_ACCEPTED, job, token_id=author)
     return job
 
 

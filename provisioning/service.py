@@ -240,7 +240,7 @@ def extend(
         locked.attend_at = attend_at(installation.config, locked, now)
         for name, value in issued.items():
             setattr(locked, name, value)
-        record_extension(session, locked, before, caller.run_id)
+        record_extension(session, locked, before, caller.run_id, caller.operator)
     failpoint("extend.committed")
     if locked.protected_until != row.protected_until:
         # It was protected at the same moment, and the server may have heard of that first.
@@ -269,6 +269,7 @@ def request_drop(
             JobCommand.DELETE,
             row,
             owner=caller.principal,
+            author=caller.operator,
             run_id=caller.run_id,
             numbers=numbers,
             parallel_limit=parallel_limit_of(installation.config, caller.principal),
@@ -281,7 +282,12 @@ def request_drop(
         if session.connection().execute(statement).rowcount != 1:
             raise errors.CredentialsNotFound
         record_credentials_event(
-            session, Action.DROP_REQUESTED, row, run_id=caller.run_id, job_id=job.id
+            session,
+            Action.DROP_REQUESTED,
+            row,
+            author=caller.operator,
+            run_id=caller.run_id,
+            job_id=job.id,
         )
         failpoint("delete.recording")
     failpoint("delete.accepted")
@@ -306,6 +312,7 @@ def request_kill(
             JobCommand.KILL,
             row,
             owner=caller.principal,
+            author=caller.operator,
             run_id=caller.run_id,
             numbers=numbers,
             parallel_limit=parallel_limit_of(installation.config, caller.principal),

@@ -49,6 +49,8 @@ class Caller:
     principal: Principal
     token: Secret
     run_id: str = ""
+    #: The operator's name in events, who does it in the place of the owner.
+    operator: str | None = None
 
 
 class TokenVerifier(Protocol):

@@ -7,11 +7,13 @@ from itertools import chain
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import select
 
 from devstack.processes import wait_until
 from provisioning.cli import cli
 from provisioning.database import now_ms
-from provisioning.errors import JobFinished, JobNotFound
+from provisioning.errors import CredentialsNotFound, JobFinished, JobNotFound
+from provisioning.events import newest_events
 from provisioning.models import Credentials, Job
 from provisioning.states import CredentialsState
 from tests.contract.conftest import ServiceMaker, new_project
@@ -124,3 +126,74 @@ def test_what_cannot_be_done_is_said(idle: Service) -> None:
     run(idle, "jobs", "kill", str(job))
     with pytest.raises(JobFinished, match="already finished"):
         run(idle, "jobs", "kill", str(job))
+
+
+# Credentials ----------------------------------------------------------------------------
+
+
+def test_credentials_are_listed_and_shown(idle: Service) -> None:
+    project, other = new_project(), new_project()
+    client = idle.client(idle.token(project=project))
+    sandbox, transformations = client.create(), client.create("transformations")
+    idle.client(idle.token(project=other)).create()
+    newest = sorted((int(body["id"]) for body in (sandbox, transformations)), reverse=True)
+
+    def listed(*filters: str) -> list[int]:
+        return ids_in(run(idle, "credentials", "list", "--project", project, *filters))
+
+    change(idle, Credentials, int(sandbox["id"]), expires_at=now_ms() + 5_400_000)
+    assert listed() == newest
+    assert listed("--limit", "1") == newest[:1]
+    assert listed("--type", "sandbox", "--state", "active") == [int(sandbox["id"])]
+    assert listed("--backend", "mysql", "--server", "default") == newest
+    assert listed("--backend", "docker") == listed("--state", "dropped") == []
+    assert listed("--expiring-within", "1") == []
+    assert listed("--expiring-within", "2") == [int(sandbox["id"])]
+    assert listed("--expiring-within", "1000") == [
+        int(body["id"]) for body in (sandbox, transformations)
+    ]
+    shown = run(idle, "credentials", "show", sandbox["id"])
+    with idle.installation.database.read() as session:
+        row = session.get_one(Credentials, int(sandbox["id"]))
+    assert f"user_name: {row.user_name}" in shown and "state: active" in shown
+    assert f"token_id: {row.token_id}" in shown
+    assert ids_in(run(idle, "credentials", "list", "--token", row.token_id)) == newest
+    assert row.secret not in shown and sandbox["credentials"]["password"] not in shown
+
+
+def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) -> None:
+    client = idle.client(idle.token(limits={"components.jobsParallelism": 3}))
+    created = client.create()
+    number, path = created["id"], f"/provisioning/mysql/{created['id']}"
+    assert "end 20" in run(idle, "credentials", "extend", number)
+    assert client.get(path).body["touch"] > created["touch"]
+    worker = idle.start_worker()
+    try:
+        assert "is success" in run(idle, "credentials", "kill", number, "--wait", "30")
+        assert client.get(path).status == 200
+        assert "is success" in run(idle, "credentials", "drop", number, "--wait", "30")
+    finally:
+        worker.stop()
+    assert client.get(path).status == 404
+    told = newest_events(idle.installation.database, 100, credentials_id=int(number))
+    author = f"operator:{getuser()}"
+    assert [event.action for event in told if event.token_id == author] == [
+        "credentials.extended", "job.accepted", "job.accepted", "credentials.drop_requested",
+    ]  # fmt: skip
+    with idle.installation.database.read() as session:
+        row = session.get_one(Credentials, int(number))
+        jobs = session.scalars(select(Job).where(Job.credentials_id == row.id)).all()
+    assert {(job.token_id, job.parallel_limit) for job in jobs} == {(row.token_id, 3)}
+    for command in ("extend", "drop", "kill"):
+        with pytest.raises(CredentialsNotFound):
+            run(idle, "credentials", command, number)
+        with pytest.raises(CredentialsNotFound):
+            run(idle, "credentials", command, "999999999")
+
+
+def test_a_drop_without_a_worker_is_recorded(idle: Service) -> None:
+    client = idle.client()
+    created = client.create()
+    assert "is waiting" in run(idle, "credentials", "drop", created["id"])
+    other = client.create("transformations")["id"]
+    assert "is waiting" in run(idle, "credentials", "kill", other, "--wait", "1", code=1)

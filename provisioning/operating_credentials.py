@@ -1,0 +1,91 @@
+"""What operators see of credentials, and do to them in the place of their owners."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import select
+
+from provisioning import errors, service
+from provisioning.database import Database, now_ms
+from provisioning.installation import Installation
+from provisioning.manage_tokens import Operator
+from provisioning.models import Credentials, Job, LocalToken
+from provisioning.states import CredentialsState
+from provisioning.tokens import Caller, Principal
+from provisioning.vault import Secret
+
+
+def list_credentials(
+    database: Database, limit: int, expiring_within: int | None = None, **wanted: str | None
+) -> Sequence[Credentials]:
+    """Return credentials whose columns have the values that are given, the newest first.
+
+    Without a state, those that are not gone. With ``expiring_within``, in seconds, only active
+    ones that end by then, the first to end first.
+    """
+    query = select(Credentials).limit(limit)
+    if expiring_within is not None:
+        query = query.where(
+            Credentials.state == CredentialsState.ACTIVE,
+            Credentials.expires_at <= now_ms() + expiring_within * 1000,
+        ).order_by(Credentials.expires_at)
+    query = query.order_by(Credentials.id.desc())
+    if wanted.get("state") is None:
+        query = query.where(Credentials.state != CredentialsState.DROPPED)
+    for column, value in wanted.items():
+        if value is not None:
+            query = query.where(getattr(Credentials, column) == value)
+    with database.read() as session:
+        return session.scalars(query).all()
+
+
+def get_credentials(database: Database, credentials_id: int) -> Credentials:
+    """Return a credential of any project, also one that is gone; raise ``CredentialsNotFound``."""
+    with database.read() as session:
+        row = session.get(Credentials, credentials_id)
+    if row is None:
+        raise errors.CredentialsNotFound
+    return row
+
+
+def extend_credentials(
+    installation: Installation, operator: Operator, credentials_id: int
+) -> service.Extension:
+    """Start the lifetime anew; raise what `service.extend` does."""
+    row = get_credentials(installation.database, credentials_id)
+    caller = _in_place_of_owner(installation, operator, row)
+    return service.extend(installation, caller, row.backend, str(row.id))
+
+
+def drop_credentials(installation: Installation, operator: Operator, credentials_id: int) -> Job:
+    """Record a delete job, to be run by a worker; raise what `service.request_drop` does."""
+    row = get_credentials(installation.database, credentials_id)
+    caller = _in_place_of_owner(installation, operator, row)
+    return service.request_drop(installation, caller, row.backend, str(row.id))
+
+
+def kill_sessions(installation: Installation, operator: Operator, credentials_id: int) -> Job:
+    """Record a kill job, to be run by a worker; raise what `service.request_kill` does."""
+    row = get_credentials(installation.database, credentials_id)
+    caller = _in_place_of_owner(installation, operator, row)
+    return service.request_kill(installation, caller, row.backend, str(row.id))
+
+
+def _in_place_of_owner(installation: Installation, operator: Operator, row: Credentials) -> Caller:
+    """Return a caller with the owner's rights; events name the operator."""
+    owner = Principal(
+        token_id=row.token_id,
+        token_description=row.token_description,
+        project_id=row.project_id,
+        project_name=row.project_name,
+        limits=_limits_of(installation, row),
+    )
+    return Caller(owner, Secret(""), operator.run_id, operator.author)
+
+
+def _limits_of(installation: Installation, row: Credentials) -> Mapping[str, int]:
+    """Return the limits of a local token; those of the Storage API only it can tell."""
+    if installation.storage is not None:
+        return {}
+    with installation.database.read() as session:
+        token = session.get(LocalToken, int(row.token_id))
+    return token.limits if token else {}
