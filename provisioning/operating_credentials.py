@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from provisioning import errors, service
 from provisioning.database import Database, now_ms
+from provisioning.identifiers import read_id
 from provisioning.installation import Installation
 from provisioning.manage_tokens import Operator
 from provisioning.models import Credentials, Job, LocalToken
@@ -84,8 +85,9 @@ def _in_place_of_owner(installation: Installation, operator: Operator, row: Cred
 
 def _limits_of(installation: Installation, row: Credentials) -> Mapping[str, int]:
     """Return the limits of a local token; those of the Storage API only it can tell."""
-    if installation.storage is not None:
+    number = read_id(row.token_id)
+    if installation.storage is not None or number is None:
         return {}
     with installation.database.read() as session:
-        token = session.get(LocalToken, int(row.token_id))
-    return token.limits if token else {}
+        token = session.get(LocalToken, number)
+    return token.limits if token and token.project_id == row.project_id else {}

@@ -80,6 +80,9 @@ def test_a_pause_is_ended(idle: Service) -> None:
     change(idle, Job, job, not_before=now_ms() + 3_600_000)
     assert "notBefore" in client.get(f"/queue/job/{job}").body
     assert "tried again" in run(idle, "jobs", "retry", str(job))
+    (told,) = newest_events(idle.installation.database, 1, job_id=job)
+    assert (told.action, told.token_id) == ("job.retry_requested", f"operator:{getuser()}")
+    assert client.get(f"/queue/job/{job}/events").body[-1]["event"] == "job.retry_requested"
     assert "notBefore" not in client.get(f"/queue/job/{job}").body
     run(idle, "jobs", "kill", str(job))
     assert "finished" in run(idle, "jobs", "retry", str(job), code=1)
@@ -191,9 +194,19 @@ def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) 
             run(idle, "credentials", command, "999999999")
 
 
-def test_a_drop_without_a_worker_is_recorded(idle: Service) -> None:
+def test_a_drop_waits_for_a_worker_and_can_be_called_off(idle: Service) -> None:
     client = idle.client()
     created = client.create()
-    assert "is waiting" in run(idle, "credentials", "drop", created["id"])
-    other = client.create("transformations")["id"]
-    assert "is waiting" in run(idle, "credentials", "kill", other, "--wait", "1", code=1)
+    number = created["id"]
+    printed = run(idle, "credentials", "drop", number, "--wait", "1", code=1)
+    waiting = re.fullmatch(r"job (\d+) is waiting\n", printed)
+    assert waiting
+    run(idle, "jobs", "kill", waiting[1])
+    assert client.get(f"/provisioning/mysql/{number}").status == 200
+    told = newest_events(idle.installation.database, 3, credentials_id=int(number))
+    assert [(event.action, (event.detail or {}).get("after")) for event in told] == [
+        ("credentials.drop_requested", {"state": "dropping"}),
+        ("credentials.restored", {"state": "active"}),
+        ("job.cancelled", None),
+    ]
+    assert {event.token_id for event in told} == {f"operator:{getuser()}"}
