@@ -8,7 +8,7 @@ from provisioning.backends.docker.certificate import Certificate, make_authority
 from provisioning.bootstrap import insert_once
 from provisioning.database import Database
 from provisioning.models import Setting
-from provisioning.vault import Secret, Vault
+from provisioning.vault import Sealed, Secret, Vault
 
 AUTHORITY = "authority"
 
@@ -28,6 +28,7 @@ def read_authority(database: Database, vault: Vault) -> Certificate:
     return Certificate(values["certificate"].encode(), Secret(values["private_key"]))
 
 
-def _stored(database: Database) -> str | None:
+def _stored(database: Database) -> Sealed | None:
     with database.read() as session:
-        return session.scalars(select(Setting.value).where(Setting.name == AUTHORITY)).first()
+        found = session.scalars(select(Setting.value).where(Setting.name == AUTHORITY)).first()
+    return None if found is None else Sealed(found)

@@ -12,6 +12,7 @@ from provisioning import config as configuration
 from provisioning.bootstrap import prepare_state
 from provisioning.cli_credentials import credentials
 from provisioning.cli_jobs import jobs, open_database, print_table, workers
+from provisioning.cli_keys import keys
 from provisioning.cli_manage_tokens import manage_tokens
 from provisioning.cli_quotas import quotas
 from provisioning.cli_sweep import sweep
@@ -23,7 +24,7 @@ from provisioning.manage_tokens import local_operator
 from provisioning.settings import KEYS
 from provisioning.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
 from provisioning.validity import format_time
-from provisioning.vault import Vault, generate_key
+from provisioning.vault import Vault
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,17 +54,6 @@ def show_config(reference: bool) -> None:
 
 def _is_set(value: Any) -> bool:
     return bool(value.reveal()) if hasattr(value, "reveal") else value not in ("", (), None)
-
-
-@cli.group()
-def keys() -> None:
-    """Keys that passwords are stored under."""
-
-
-@keys.command("generate")
-def generate() -> None:
-    """Print a new key for ENCRYPTION_KEYS."""
-    click.echo(generate_key().reveal())
 
 
 @cli.group()
@@ -218,6 +208,7 @@ def revoke_token(token_id: int) -> None:
 
 
 cli.add_command(jobs)
+cli.add_command(keys)
 cli.add_command(workers)
 cli.add_command(quotas)
 cli.add_command(credentials)

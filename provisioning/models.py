@@ -7,6 +7,7 @@ from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, Strin
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus
+from provisioning.vault import Sealed
 
 #: MySQL compares text without case by default; ids, slots and types are case-sensitive.
 TABLE_OPTIONS = {
@@ -25,11 +26,16 @@ def _enum(enum: type[StrEnum]) -> Enum:
     return Enum(enum, native_enum=False, length=16, values_callable=_values_of)
 
 
+class SealedText(Text):
+    """The type of columns with encrypted values: a rotation of keys goes through all of them."""
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         int: BigInteger,
+        Sealed: SealedText,
         dict[str, Any]: JSON,
         list[str]: JSON,
         list[dict[str, Any]]: JSON,
@@ -86,14 +92,14 @@ class Credentials(Claim, Base):
     object_name: Mapped[str] = mapped_column(String(128))
     #: The published port of a sandbox, its own until it is gone.
     port: Mapped[int | None]
-    #: The password, encrypted.
-    secret: Mapped[str] = mapped_column(Text)
+    #: The password, encrypted; empty when the credential is gone.
+    secret: Mapped[Sealed]
     #: When the server ends a password that it chose itself; NULL is never.
     password_ends_at: Mapped[int | None]
     #: The key that may log in, as `provisioning.key_pairs` keeps it.
     public_key: Mapped[str | None] = mapped_column(Text)
     #: Its other half, encrypted, if the pair is ours.
-    private_key: Mapped[str | None] = mapped_column(Text)
+    private_key: Mapped[Sealed | None]
     login_id: Mapped[int | None] = mapped_column(ForeignKey("logins.id"))
 
     created_at: Mapped[int]
@@ -135,7 +141,7 @@ class Login(Base):
     server: Mapped[str] = mapped_column(String(64))
     person: Mapped[str] = mapped_column(String(80))
     user_name: Mapped[str] = mapped_column(String(64))
-    secret: Mapped[str] = mapped_column(Text)
+    secret: Mapped[Sealed]
 
 
 class Job(Claim, Base):
@@ -161,7 +167,7 @@ class Job(Claim, Base):
     params: Mapped[dict[str, Any]]
     #: What is asked for beyond ``params``, encrypted: it holds the caller's token and script.
     #: Gone when the job is finished.
-    request: Mapped[str | None] = mapped_column(Text)
+    request: Mapped[Sealed | None]
     #: Callers see it once the job is finished; a failed creation is cleaned up before that.
     result: Mapped[dict[str, Any]]
     #: Steps as ``{"step", "percent", "message", "time"}``; time in milliseconds.
@@ -202,7 +208,7 @@ class Callback(Claim, Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     state: Mapped[CallbackState] = mapped_column(_enum(CallbackState))
     #: Encrypted; gone when nobody is to be told any more.
-    url: Mapped[str] = mapped_column(Text)
+    url: Mapped[Sealed]
     #: The address of the job's record, which is told.
     job_url: Mapped[str] = mapped_column(Text)
     #: Why the last try failed, for operators.
@@ -339,6 +345,8 @@ class Setting(Base):
     """What the installation decided once, such as its code."""
 
     __tablename__ = "settings"
+    #: The names of those with an encrypted value.
+    SEALED: ClassVar[frozenset[str]] = frozenset({"authority"})
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[str] = mapped_column(Text)

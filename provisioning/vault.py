@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from typing import NoReturn
+from typing import NewType, NoReturn
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -10,6 +10,10 @@ from provisioning.errors import ConfigurationError
 
 PASSWORD_LENGTH = 24
 PASSWORD_ALPHABET = string.ascii_letters + string.digits
+
+#: An encrypted secret. Columns of this type are the ones that a rotation of keys goes through,
+#: so nothing else is taken for decryption.
+Sealed = NewType("Sealed", str)
 
 
 class Secret:
@@ -57,17 +61,26 @@ class Vault:
 
     def __init__(self, keys: tuple[Secret, ...]) -> None:
         try:
-            self._fernet = MultiFernet([Fernet(key.reveal()) for key in keys])
+            self._keys = [Fernet(key.reveal()) for key in keys]
+            self._fernet = MultiFernet(self._keys)
         except ValueError:
             raise ConfigurationError(
                 "ENCRYPTION_KEYS: each key is 32 bytes in URL-safe base64, "
                 "as `provisioning keys generate` prints"
             ) from None
 
-    def encrypt(self, secret: Secret) -> str:
-        return self._fernet.encrypt(secret.reveal().encode()).decode()
+    def encrypt(self, secret: Secret) -> Sealed:
+        return Sealed(self._fernet.encrypt(secret.reveal().encode()).decode())
 
-    def decrypt(self, sealed: str) -> Secret:
+    def is_current(self, sealed: Sealed) -> bool:
+        """Return whether the first key alone opens it."""
+        try:
+            self._keys[0].decrypt(sealed.encode())
+        except InvalidToken:
+            return False
+        return True
+
+    def decrypt(self, sealed: Sealed) -> Secret:
         """Return the secret; raise ``ConfigurationError`` when no configured key opens it."""
         try:
             return Secret(self._fernet.decrypt(sealed.encode()).decode())

@@ -50,7 +50,7 @@ from provisioning.states import CredentialsState, JobStatus
 from provisioning.storage.open import open_storage
 from provisioning.tokens import Principal
 from provisioning.validity import format_time
-from provisioning.vault import Secret
+from provisioning.vault import Sealed, Secret
 
 log = structlog.get_logger()
 
@@ -149,7 +149,7 @@ class Creation:
         failpoint("create.active")
 
     def _open_order(self) -> Order:
-        return Order.opened(self._installation.vault.decrypt(self._job.request or ""))
+        return Order.opened(self._installation.vault.decrypt(self._job.request or Sealed("")))
 
     def _claimed_row(self) -> tuple[Credentials, Lease]:
         if self._row is None or self._row_lease is None:
