@@ -25,6 +25,8 @@ STATUS: dict[str, int] = {
     "route_not_found": 404,
     "credentials_not_found": 404,
     "job_not_found": 404,
+    "server_not_found": 404,
+    "server_not_alive": 400,
     "method_not_allowed": 405,
     "body_too_large": 413,
     "maintenance": 503,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from provisioning.database import Database
 from provisioning.models import Sequence, Setting
 
-SEQUENCES = ("credentials", "ticket", "token", "manage token")
+SEQUENCES = ("credentials", "ticket", "token", "manage token", "server", "admin secret")
 CODE_LENGTH = 4
 
 

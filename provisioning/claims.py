@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session
 
 from provisioning.database import Database, now_ms
 from provisioning.errors import StateUnavailable
-from provisioning.models import Callback, Credentials, Job, Notice
+from provisioning.models import AdminSecret, Callback, Credentials, Job, Notice
 from provisioning.states import JobStatus
 
 log = structlog.get_logger()
-Claimable = type[Credentials] | type[Job] | type[Callback] | type[Notice]
+Claimable = type[Credentials] | type[Job] | type[Callback] | type[Notice] | type[AdminSecret]
 
 
 class ClaimLost(Exception):

@@ -15,6 +15,7 @@ from provisioning.cli_jobs import jobs, open_database, print_table, workers
 from provisioning.cli_keys import keys
 from provisioning.cli_manage_tokens import manage_tokens
 from provisioning.cli_quotas import quotas
+from provisioning.cli_servers import servers
 from provisioning.cli_sweep import sweep
 from provisioning.errors import ConfigurationError, ProvisioningError
 from provisioning.events import newest_events
@@ -47,8 +48,8 @@ def show_config(reference: bool) -> None:
         if isinstance(shown, tuple):
             shown = ",".join(map(str, shown))
         click.echo(f"{key.name}={'' if shown is None or not _is_set(shown) else shown}")
-    for backend, servers in config.servers.items():
-        for server in servers:
+    for backend, configured in config.servers.items():
+        for server in configured:
             click.echo(f"# {backend} server {server.name}: {server.location}")
 
 
@@ -209,6 +210,7 @@ def revoke_token(token_id: int) -> None:
 
 cli.add_command(jobs)
 cli.add_command(keys)
+cli.add_command(servers)
 cli.add_command(workers)
 cli.add_command(quotas)
 cli.add_command(credentials)

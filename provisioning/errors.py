@@ -204,6 +204,22 @@ class JobNotFound(ProvisioningError):
         super().__init__(f"Job id '{job_id}' not found.")
 
 
+class ServerNotFound(ProvisioningError):
+    reason = "server_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Server not found.")
+
+
+class ServerNotAlive(ProvisioningError):
+    """A registered server that does not work is not activated; the log says what is wrong."""
+
+    reason = "server_not_alive"
+
+    def __init__(self, server_id: int) -> None:
+        super().__init__(f"Server {server_id} is not alive.")
+
+
 class JobFinished(ProvisioningError):
     reason = "job_finished"
 

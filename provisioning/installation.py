@@ -1,12 +1,13 @@
 """One installation: the configuration and the parts made from it, shared by a process."""
 
 import atexit
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from provisioning.admin_secrets import AdminSecrets
 from provisioning.backends.base import Backend
 from provisioning.claims import Keeper
 from provisioning.config import Config
@@ -17,6 +18,7 @@ from provisioning.manage_tokens import ManageTokens
 from provisioning.models import Setting
 from provisioning.placement import Loads
 from provisioning.quotas import Quotas
+from provisioning.registry import Registry
 from provisioning.tokens import LocalTokens, StorageTokens, TokenVerifier
 from provisioning.vault import Vault
 
@@ -37,6 +39,8 @@ class Installation:
         self.quotas = Quotas(self.database, config)
         # Half of the connections are always left to what people wait for.
         self.lanes = Lanes(max(config["ENGINE_CONNECTIONS"] // 2, 1))
+        self.admin_secrets = AdminSecrets(self.database, self.vault)
+        self.registry = Registry(config, self.database, self.vault, self.admin_secrets)
         self.backends = self._build_backends()
         self.storage = _build_storage(config)
         self.tokens: TokenVerifier = (
@@ -69,11 +73,14 @@ class Installation:
             return session.execute(query).scalar_one()
 
     def _build_backends(self) -> dict[str, Backend]:
-        """Return the backends that have a server. A driver is imported only where it is used."""
+        """Return the backends that have a server, or may get one while the process runs.
+
+        A driver is imported only where it is used.
+        """
         return {
-            name: self._build_docker() if name == "docker" else _build_sql(name, self.config)
+            name: self._build_docker() if name == "docker" else self._build_sql(name)
             for name, servers in self.config.servers.items()
-            if servers
+            if servers or name == "mysql"
         }
 
     def _build_docker(self) -> Backend:
@@ -92,6 +99,34 @@ class Installation:
             lambda: issue_certificate(authority(), hosts),
         )
 
+    def _build_sql(self, name: str) -> Backend:
+        config = self.config
+        servers, limits = config.servers[name], config.limits(name)
+        timeout, connections = config["ENGINE_TIMEOUT_SECONDS"], config["ENGINE_CONNECTIONS"]
+        recorded = partial(self.admin_secrets.recorded, name)
+        if name == "mysql":
+            from provisioning.backends.mysql import MySQLBackend
+
+            return MySQLBackend(
+                servers,
+                limits,
+                timeout,
+                connections,
+                registered=self.registry.servers,
+                recorded=recorded,
+            )
+        if name == "snowflake":
+            if find_spec("snowflake") is None:
+                raise ConfigurationError(
+                    "snowflake: install the package with its `snowflake` extra"
+                )
+            from provisioning.backends.snowflake import SnowflakeBackend
+
+            return SnowflakeBackend(servers, limits, timeout, connections)
+        from provisioning.backends.redshift import RedshiftBackend
+
+        return RedshiftBackend(name, servers, limits, timeout, connections, recorded=recorded)
+
 
 def _build_storage(config: Config) -> "StorageClient | None":
     if not config["STORAGE_API_URL"]:
@@ -100,21 +135,3 @@ def _build_storage(config: Config) -> "StorageClient | None":
     from provisioning.storage.client import StorageClient
 
     return StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
-
-
-def _build_sql(name: str, config: Config) -> Backend:
-    servers, limits = config.servers[name], config.limits(name)
-    timeout, connections = config["ENGINE_TIMEOUT_SECONDS"], config["ENGINE_CONNECTIONS"]
-    if name == "mysql":
-        from provisioning.backends.mysql import MySQLBackend
-
-        return MySQLBackend(servers, limits, timeout, connections)
-    if name == "snowflake":
-        if find_spec("snowflake") is None:
-            raise ConfigurationError("snowflake: install the package with its `snowflake` extra")
-        from provisioning.backends.snowflake import SnowflakeBackend
-
-        return SnowflakeBackend(servers, limits, timeout, connections)
-    from provisioning.backends.redshift import RedshiftBackend
-
-    return RedshiftBackend(name, servers, limits, timeout, connections)

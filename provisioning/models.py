@@ -6,7 +6,13 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus
+from provisioning.states import (
+    CallbackState,
+    CredentialsState,
+    JobCommand,
+    JobStatus,
+    ServerMode,
+)
 from provisioning.vault import Sealed
 
 #: MySQL compares text without case by default; ids, slots and types are case-sensitive.
@@ -276,6 +282,48 @@ class Event(Base):
     detail: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     #: Why it failed, for operators; never shown to callers.
     failure: Mapped[str | None] = mapped_column(Text)
+
+
+class RegisteredServer(Base):
+    """A MySQL server that was registered while the service ran (contract 11.6)."""
+
+    __tablename__ = "servers"
+    __table_args__ = (Index("ux_servers_address", "host", "port", unique=True), TABLE_OPTIONS)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    host: Mapped[str] = mapped_column(String(255))
+    port: Mapped[int]
+    user_name: Mapped[str] = mapped_column(String(128))
+    #: The password of ``user_name``, until it is rotated.
+    secret: Mapped[Sealed]
+    #: A database that the login must be able to open.
+    database: Mapped[str | None] = mapped_column(String(64))
+    #: The type that may be placed here; NULL is any.
+    type: Mapped[str | None] = mapped_column(String(32))
+    mode: Mapped[ServerMode] = mapped_column(_enum(ServerMode))
+    #: Whether it answered when it was last registered or activated.
+    alive: Mapped[bool]
+    created_at: Mapped[int]
+
+
+class AdminSecret(Claim, Base):
+    """The password of a server's admin login once it was rotated; it wins over the configured."""
+
+    __tablename__ = "admin_secrets"
+    __table_args__ = (
+        Index("ux_admin_secrets_server", "backend", "server", unique=True),
+        TABLE_OPTIONS,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    backend: Mapped[str] = mapped_column(String(32))
+    server: Mapped[str] = mapped_column(String(64))
+    #: The one in force; NULL is the configured one.
+    secret: Mapped[Sealed | None]
+    #: The one of a rotation that is not over: it may be in force already.
+    pending: Mapped[Sealed | None]
+    #: When ``secret`` came into force.
+    rotated_at: Mapped[int | None]
 
 
 class RequestKey(Base):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from provisioning import errors
 from provisioning.database import Database, now_ms
@@ -26,6 +26,17 @@ def list_jobs(database: Database, limit: int, **wanted: str | None) -> Sequence[
             query = query.where(getattr(Job, column) == value)
     with database.read() as session:
         return session.scalars(query).all()
+
+
+def count_credentials(database: Database) -> dict[tuple[str, str], int]:
+    """Return the number of credentials that are not gone, by backend and server."""
+    query = (
+        select(Credentials.backend, Credentials.server, func.count())
+        .where(Credentials.state != CredentialsState.DROPPED)
+        .group_by(Credentials.backend, Credentials.server)
+    )
+    with database.read() as session:
+        return {(row[0], row[1]): row[2] for row in session.execute(query)}
 
 
 def get_job(database: Database, job_id: int) -> Job:

@@ -142,6 +142,9 @@ class RedshiftServer(PostgresServer):
     default_port: ClassVar[int] = 5439
 
 
+#: The start of the names of servers that are registered at run time; a number follows.
+REGISTERED = "registered-"
+
 #: What Snowflake allows, unless an authentication policy allows less.
 LONGEST_ACCESS_TOKEN_DAYS = 365
 
@@ -443,5 +446,10 @@ def _read_type_lifetime(text: Any) -> tuple[str, int | None]:
 def _require_different_names(backend: str, servers: list[Server]) -> None:
     names = [server.name for server in servers]
     for name in names:
+        if name.startswith(REGISTERED):
+            raise ConfigurationError(
+                f"SERVERS_FILE: '{name}': names that begin with {REGISTERED} are those of servers "
+                "registered at run time"
+            )
         if names.count(name) > 1:
             raise ConfigurationError(f"SERVERS_FILE: two {backend} servers are named '{name}'")

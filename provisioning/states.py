@@ -32,6 +32,13 @@ class JobCommand(StrEnum):
     KILL = "kill"
 
 
+class ServerMode(StrEnum):
+    """Whether a registered server takes new credentials (contract 11.7)."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
 class CallbackState(StrEnum):
     """Whether somebody still has to be told of a job's end."""
 

@@ -8,7 +8,7 @@ holder that was replaced cannot change anything on the server, however late it w
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from provisioning.claims import Lease
 from provisioning.sandbox.base import Content, Report
@@ -163,6 +163,17 @@ class Backend(Protocol):
 
     def check(self) -> list[Health]:
         """Look whether each server answers."""
+
+
+@runtime_checkable
+class PasswordBackend(Protocol):
+    """An engine whose servers have an admin login with a password that can be changed."""
+
+    def set_admin_password(self, server: str, password: Secret, lease: Lease) -> None:
+        """Give our own login another password. ``EngineRefused`` says that it keeps the old."""
+
+    def try_admin_password(self, server: str, password: Secret) -> None:
+        """Log in with a password of ours; raise an ``EngineError`` if that fails."""
 
 
 class SandboxBackend(Backend, Protocol):

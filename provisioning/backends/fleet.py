@@ -37,7 +37,7 @@ class Fleet(Generic[Kind]):
 
     def close(self) -> None:
         """Close all admin connections."""
-        for server in self:
+        for server in self._servers.values():
             server.close()
 
     def placements(self, type_: str) -> list[Placement]:

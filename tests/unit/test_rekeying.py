@@ -9,9 +9,17 @@ from sqlalchemy import String, select, update
 from provisioning.authority import read_authority
 from provisioning.bootstrap import prepare_state
 from provisioning.database import Database
-from provisioning.models import Base, Callback, Credentials, Job, Login
+from provisioning.models import (
+    AdminSecret,
+    Base,
+    Callback,
+    Credentials,
+    Job,
+    Login,
+    RegisteredServer,
+)
 from provisioning.rekeying import BATCH, SealedColumn, Tally, rotate_keys, sealed_columns
-from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus
+from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus, ServerMode
 from provisioning.vault import Secret, Vault, generate_key
 from tests.support.servers import empty_state
 
@@ -74,6 +82,23 @@ def fill(database: Database, vault: Vault, count: int) -> None:
                 result={},
                 slot="s",
                 created_at=0,
+            )
+        )
+        session.add(
+            RegisteredServer(
+                id=1,
+                host="h",
+                port=1,
+                user_name="u",
+                secret=seal("server"),
+                mode=ServerMode.ACTIVE,
+                alive=True,
+                created_at=0,
+            )
+        )
+        session.add(
+            AdminSecret(
+                id=1, backend="b", server="s", secret=seal("admin"), pending=seal("pending")
             )
         )
         url = seal("https://hooks.example.com/1")

@@ -6,12 +6,14 @@ the same verb finishes it.
 """
 
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import pymysql
 from pymysql.constants import ER
 
+from provisioning.backends.admin import Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -22,7 +24,7 @@ from provisioning.backends.base import (
     Placement,
     Spec,
 )
-from provisioning.backends.fleet import Fleet
+from provisioning.backends.growing import GrowingFleet
 from provisioning.backends.mysql.server import (
     LOCK_WAIT,
     Server,
@@ -66,8 +68,13 @@ class MySQLBackend:
         limits: dict[str, Limits],
         timeout: int,
         connections: int,
+        *,
+        registered: Callable[[], Iterable[MySQLServer] | None] = tuple,
+        recorded: Recorded = nothing_recorded,
     ) -> None:
-        self._servers = Fleet(Server(config, timeout, connections) for config in servers)
+        self._servers: GrowingFleet[MySQLServer, Server] = GrowingFleet(
+            lambda config: Server(config, timeout, connections, recorded), servers, registered
+        )
         self._limits = limits
 
     def close(self) -> None:
@@ -196,7 +203,13 @@ class MySQLBackend:
             return _grants(run, spec) <= 1
 
     def check(self) -> list[Health]:
-        return [_check(server) for server in self._servers]
+        return [check_server(server) for server in self._servers]
+
+    def set_admin_password(self, server: str, password: Secret, lease: Lease) -> None:
+        self._servers[server].set_admin_password(password, lease)
+
+    def try_admin_password(self, server: str, password: Secret) -> None:
+        self._servers[server].try_admin_password(password)
 
     def prolong(self, spec: Spec) -> None:
         """Do nothing: a login's password ends with the login."""
@@ -360,7 +373,8 @@ def _require_gone(run: Statements, spec: Spec) -> None:
         raise EngineBusy(f"server {spec.server}: {spec.object_name} is still there")
 
 
-def _check(server: Server) -> Health:
+def check_server(server: Server) -> Health:
+    """Look whether a server answers, and lets its admin login do its work."""
     try:
         with server.statements() as run:
             ((version,),) = run("SELECT VERSION()")

@@ -8,6 +8,7 @@ import pymysql
 from pymysql.constants import CR, ER
 from sqlalchemy.pool import PoolProxiedConnection
 
+from provisioning.backends.admin import AdminPassword, Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -17,6 +18,7 @@ from provisioning.backends.base import (
 )
 from provisioning.backends.server import EngineServer, EngineStatements
 from provisioning.backends.sessions import Picture, SessionPicture
+from provisioning.claims import Lease
 from provisioning.servers import MySQLServer
 from provisioning.vault import Secret
 
@@ -74,7 +76,13 @@ def translate(problem: pymysql.Error, where: str) -> EngineError:
 class Server(EngineServer[MySQLServer, Statements]):
     """One server: its admin connections and the picture of its sessions."""
 
-    def __init__(self, config: MySQLServer, timeout: int, connections: int) -> None:
+    def __init__(
+        self,
+        config: MySQLServer,
+        timeout: int,
+        connections: int,
+        recorded: Recorded = nothing_recorded,
+    ) -> None:
         super().__init__(
             config,
             timeout,
@@ -83,6 +91,7 @@ class Server(EngineServer[MySQLServer, Statements]):
             translate=translate,
             driver_error=pymysql.Error,
         )
+        self._admin = AdminPassword(config.password, lambda: recorded(config.name))
         self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
         self.sessions = SessionPicture(self._take_picture, self._count_connections)
         #: Read on each new connection; the family decides a few catalog queries.
@@ -108,7 +117,7 @@ class Server(EngineServer[MySQLServer, Statements]):
         )
 
     def _connect_admin(self) -> Any:
-        connection = self.connect_as(self.config.user, self.config.password, None)
+        connection = self.connect_admin()
         with connection.cursor() as cursor:
             cursor.execute(f"SET SESSION lock_wait_timeout={LOCK_WAIT}")
             cursor.execute("SELECT VERSION()")
@@ -116,6 +125,31 @@ class Server(EngineServer[MySQLServer, Statements]):
             cursor.execute("SHOW VARIABLES LIKE 'partial_revokes'")
             self.grant_wildcards = (cursor.fetchone() or ("", "OFF"))[1] != "ON"
         return connection
+
+    def connect_admin(self, database: str | None = None) -> Any:
+        """Open a connection of the admin login, with the password in force."""
+        user = self.config.user
+        return self._admin.log_in(
+            lambda password: self.connect_as(user, password, database),
+            pymysql.Error,
+            self._timeout / 2,
+        )
+
+    def set_admin_password(self, password: Secret, lease: Lease) -> None:
+        """Give our own login another password; sessions that are open stay so."""
+        with self.statements() as run:
+            # By its name: of CURRENT_USER(), MariaDB takes the statement and changes nothing.
+            ((account,),) = run("SELECT CURRENT_USER()")
+            user, _, host = account.rpartition("@")
+            lease.check()
+            run("ALTER USER %s@%s IDENTIFIED BY %s", user, host, password.reveal())
+
+    def try_admin_password(self, password: Secret) -> None:
+        """Log in with a password of the admin login; raise an ``EngineError`` if that fails."""
+        try:
+            self.connect_as(self.config.user, password, None).close()
+        except pymysql.Error as problem:
+            raise translate(problem, f"{self.config.name}: login") from None
 
     def _ping(self, connection: Any) -> None:
         connection.ping(reconnect=False)

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import errorcodes
 
+from provisioning.backends.admin import Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -55,9 +56,11 @@ class RedshiftBackend:
         limits: dict[str, Limits],
         timeout: int,
         connections: int,
+        *,
+        recorded: Recorded = nothing_recorded,
     ) -> None:
         self.name = name
-        self._servers = Fleet(Server(config, timeout, connections) for config in servers)
+        self._servers = Fleet(Server(config, timeout, connections, recorded) for config in servers)
         self._limits = limits
 
     def close(self) -> None:
@@ -168,6 +171,12 @@ class RedshiftBackend:
 
     def check(self) -> list[Health]:
         return [_check(server) for server in self._servers]
+
+    def set_admin_password(self, server: str, password: Secret, lease: Lease) -> None:
+        self._servers[server].set_admin_password(password, lease)
+
+    def try_admin_password(self, server: str, password: Secret) -> None:
+        self._servers[server].try_admin_password(password)
 
     # End ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from psycopg2 import errorcodes, extensions
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from sqlalchemy.pool import PoolProxiedConnection
 
+from provisioning.backends.admin import AdminPassword, Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -21,6 +22,7 @@ from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
 from provisioning.backends.server import EngineServer, EngineStatements
 from provisioning.backends.sessions import Picture, SessionPicture
 from provisioning.claims import Lease
+from provisioning.naming import quote_sql_name
 from provisioning.servers import PostgresServer
 from provisioning.vault import Secret
 
@@ -127,7 +129,13 @@ def translate(problem: psycopg2.Error, where: str) -> EngineError:
 class Server(EngineServer[PostgresServer, Statements]):
     """One server: its admin connections and the picture of its sessions."""
 
-    def __init__(self, config: PostgresServer, timeout: int, connections: int) -> None:
+    def __init__(
+        self,
+        config: PostgresServer,
+        timeout: int,
+        connections: int,
+        recorded: Recorded = nothing_recorded,
+    ) -> None:
         super().__init__(
             config,
             timeout,
@@ -136,6 +144,7 @@ class Server(EngineServer[PostgresServer, Statements]):
             translate=translate,
             driver_error=psycopg2.Error,
         )
+        self._admin = AdminPassword(config.password, lambda: recorded(config.name))
         #: Read on each new connection.
         self.dialect: Dialect = POSTGRESQL
         self.sessions = SessionPicture(self._take_picture, lambda: None)
@@ -158,7 +167,7 @@ class Server(EngineServer[PostgresServer, Statements]):
         )
 
     def _connect_admin(self) -> Any:
-        connection = self.connect_as(self.config.user, self.config.password)
+        connection = self._admin.log_in(self._connect_with, psycopg2.Error, self._timeout / 2)
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT version()")
@@ -167,6 +176,23 @@ class Server(EngineServer[PostgresServer, Statements]):
                 cursor.execute(setting)
             cursor.execute(f"SET statement_timeout = {self._timeout * 1000}")
         return connection
+
+    def _connect_with(self, password: Secret) -> Any:
+        return self.connect_as(self.config.user, password)
+
+    def set_admin_password(self, password: Secret, lease: Lease) -> None:
+        """Give our own login another password; sessions that are open stay so."""
+        with self.statements() as run:
+            run.guard(lease)
+            user = quote_sql_name(self.config.user)
+            run(f"ALTER USER {user} PASSWORD %s", password.reveal())
+
+    def try_admin_password(self, password: Secret) -> None:
+        """Log in with a password of the admin login; raise an ``EngineError`` if that fails."""
+        try:
+            self._connect_with(password).close()
+        except psycopg2.Error as problem:
+            raise translate(problem, f"{self.config.name}: login") from None
 
     def _take_picture(self) -> Picture:
         with self.statements() as run:
