@@ -11,6 +11,7 @@ from api import (
     job_events,
     job_stream,
     manage,
+    manage_servers,
     queue,
     requests,
     responses,
@@ -44,7 +45,17 @@ def create_app(installation: Installation | None = None) -> Flask:
     requests.install(app)
     responses.install(app)
     _spare_the_collector()
-    for module in (credentials, sandboxes, queue, job_events, job_stream, manage, audit, health):
+    for module in (
+        credentials,
+        sandboxes,
+        queue,
+        job_events,
+        job_stream,
+        manage,
+        manage_servers,
+        audit,
+        health,
+    ):
         app.register_blueprint(module.blueprint)
     return app
 

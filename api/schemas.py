@@ -1,9 +1,12 @@
 """The request bodies, as marshmallow schemas."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from marshmallow import ValidationError, fields
 
+from provisioning.identifiers import read_id
 from provisioning.key_pairs import read_public_key
 from provisioning.parameters import (
     Object,
@@ -16,6 +19,7 @@ from provisioning.parameters import (
     read_text,
 )
 from provisioning.sandbox.schemas import Input, InputOrNothing
+from provisioning.states import ServerMode
 
 __all__ = [
     "CreateCredentials",
@@ -26,6 +30,7 @@ __all__ = [
     "CreateSnowflake",
     "Extend",
     "NoParameters",
+    "RegisterServer",
     "load",
 ]
 
@@ -64,6 +69,56 @@ class CreateSnowflake(CreateCredentials):
     """POST /provisioning/snowflake: the caller's own key may log in."""
 
     publicKey = PublicKey(error_messages=_A_STRING)  # noqa: N815 - as the body writes it
+
+
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+
+
+def _read_host(value: Any) -> str:
+    """Return a host name or an address, in lower case: names are compared."""
+    text = read_text(value)
+    if not _HOST.fullmatch(text):
+        raise ValidationError("a host name or an address is expected")
+    return text.lower()
+
+
+def _read_short(longest: int) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = read_name(value)
+        if len(text) > longest:
+            raise ValidationError(f"at most {longest} characters are taken")
+        return text
+
+    return read
+
+
+def _read_mode(value: Any) -> str:
+    if value not in tuple(ServerMode):
+        raise ValidationError(f"{' or '.join(ServerMode)} is expected")
+    return str(value)
+
+
+class Port(fields.Field[int]):
+    """A number, or its digits: a form has nothing else."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int:
+        text = str(value) if type(value) is int else value
+        number = read_id(text) if isinstance(text, str) and text else None
+        if number is None or number >= 2**16:
+            raise ValidationError("a port from 1 to 65535 is expected")
+        return number
+
+
+class RegisterServer(Parameters):
+    """POST /provisioning/manage/server/mysql (contract 11.6)."""
+
+    host = Text(_read_host, required=True)
+    user = Text(_read_short(128), required=True)
+    password = Text(_read_short(1000), required=True)
+    port = Port()
+    type = fields.String(error_messages=_A_STRING)
+    mode = Text(_read_mode)
+    database = Text(_read_short(64))
 
 
 class CreateSandbox(Parameters):

@@ -18,6 +18,8 @@ from provisioning.validity import format_time
 
 #: Seconds that workers have to answer, and that asking them may take with a broker away.
 ANSWER_SECONDS, PING_SECONDS = 1, 8
+#: Columns of a line that no terminal cuts.
+WIDE = 1000
 TIMES = ("created_at", "started_at", "ended_at", "claim_until")
 
 
@@ -28,8 +30,11 @@ def open_database() -> Database:
 
 
 def print_table(table: Table) -> None:
-    """Print a table, for programs with each row on one line."""
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    """Print a table, for programs with each row whole and on one line."""
+    if sys.stdout.isatty():
+        Console().print(table)
+    else:
+        Console(soft_wrap=True, width=WIDE).print(table)
 
 
 @click.group()
