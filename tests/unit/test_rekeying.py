@@ -1,13 +1,17 @@
 """Rotation of encryption keys: every encrypted value, nothing that changed meanwhile."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import String, select, update
 
+from provisioning import failpoints
 from provisioning.authority import read_authority
 from provisioning.bootstrap import prepare_state
+from provisioning.cli import cli
 from provisioning.database import Database
 from provisioning.models import (
     AdminSecret,
@@ -36,7 +40,7 @@ OWNER = {
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def database(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Database]:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     database = empty_state(request, request.param, tmp_path)
     prepare_state(database)
     yield database
@@ -158,14 +162,16 @@ def test_a_value_that_changes_meanwhile_is_not_overwritten(
     changed: list[bool] = []
 
     def decrypt(vault: Vault, sealed: Any) -> Secret:
-        if not changed:
+        opened = original(vault, sealed)
+        if opened == Secret("password 1") and not changed:
             changed.append(True)
             with database.write() as session:
                 session.execute(update(Credentials).values(secret=fresh))
-        return original(vault, sealed)
+        return opened
 
     monkeypatch.setattr(Vault, "decrypt", decrypt)
     assert rotate_keys(database, rotating, lambda *_: None) == {}
+    assert changed
     with database.read() as session:
         secrets = session.scalars(select(Credentials.secret)).all()
     assert {Vault((NEW,)).decrypt(secret).reveal() for secret in secrets} == {"fresh"}
@@ -177,3 +183,34 @@ def test_a_value_that_no_key_opens_is_told_of_and_left(database: Database) -> No
     left = rotate_keys(database, Vault((NEW, OLD)), lambda *_: None)
     assert {name: tally.unreadable for name, tally in left.items()} == dict.fromkeys(before, 1)
     assert sealed_values(database) == before
+
+
+def test_the_command_goes_on_where_it_was_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {
+        "STATE_URL": f"sqlite:///{tmp_path}/state.db",
+        "BROKER_URL": "redis://127.0.0.1:1/0",
+        "ENCRYPTION_KEYS": f"{NEW.reveal()},{OLD.reveal()}",
+    }
+    database = Database(Secret(environment["STATE_URL"]), 1)
+    prepare_state(database)
+    fill(database, Vault((OLD,)), BATCH + 5)
+
+    def rotate() -> Result:
+        return CliRunner().invoke(cli, ["keys", "rotate"], env=environment)
+
+    monkeypatch.setattr(failpoints, "_DIRECTORY", str(tmp_path))
+    (tmp_path / "keys.batch").write_text("error")
+    assert isinstance(rotate().exception, failpoints.FailpointError)
+    ended = rotate()
+    assert ended.exit_code == 0, ended.output
+    assert ended.output.endswith("the other keys can be removed\n")
+    assert f"credentials.private_key: {BATCH} of {BATCH} values" in ended.output
+    foreign = Vault((generate_key(),)).encrypt(Secret("foreign"))
+    with database.write() as session:
+        session.execute(update(Login).values(secret=foreign))
+    refused = rotate()
+    assert refused.exit_code == 1
+    assert "logins.secret: no configured key opens 1 values" in refused.output
+    database.dispose()
