@@ -27,7 +27,7 @@ DEFAULT_PORT = 3306
 
 @blueprint.post("")
 def register() -> Response:
-    authenticate_operator()
+    operator = authenticate_operator()
     told = _read_form_or_json(REGISTER)
     if "type" in told:
         require_type(backend_rules(BACKEND), told["type"])
@@ -40,14 +40,14 @@ def register() -> Response:
         mode=ServerMode(told["mode"]) if "mode" in told else None,
         database=told.get("database"),
     )
-    return _describe(installation().registry.register(wanted))
+    return _describe(installation().registry.register(wanted, operator.author))
 
 
 @blueprint.post("/<server_id>/activate")
 def activate(server_id: str) -> Response:
-    authenticate_operator()
+    operator = authenticate_operator()
     read_parameters(NO_PARAMETERS)
-    return _describe(installation().registry.activate(server_id))
+    return _describe(installation().registry.activate(server_id, operator.author))
 
 
 def _read_form_or_json(schema: Schema) -> dict[str, Any]:

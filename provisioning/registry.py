@@ -71,8 +71,8 @@ class Registry:
                 log.error("server_not_read", server=self._name_of(row), failure=str(problem))
         return found
 
-    def register(self, wanted: Registration) -> RegisteredServer:
-        """Record a server, whether or not it works.
+    def register(self, wanted: Registration, operator: str) -> RegisteredServer:
+        """Record a server, whether or not it works; ``operator`` is who tells of it.
 
         The same host and port again is the same server: it keeps its id, and what is told now
         replaces what was told before. Raises ``ParameterInvalid`` for a configured server.
@@ -87,10 +87,11 @@ class Registry:
             except IntegrityError:
                 # Another request registered it at the same moment: now it is known.
                 continue
-            log.info("server_registered", server=self._name_of(row), alive=row.alive)
+            name = self._name_of(row)
+            log.info("server_registered", server=name, alive=row.alive, operator=operator)
             return row
 
-    def activate(self, server_id: str) -> RegisteredServer:
+    def activate(self, server_id: str, operator: str) -> RegisteredServer:
         """Let a server have new credentials; raise ``ServerNotFound`` or ``ServerNotAlive``."""
         number = read_id(server_id)
         with self._database.read() as session:
@@ -108,7 +109,7 @@ class Registry:
             )
         if not row.alive:
             raise errors.ServerNotAlive(row.id)
-        log.info("server_activated", server=self._name_of(row))
+        log.info("server_activated", server=self._name_of(row), operator=operator)
         return row
 
     def _draft(self, wanted: Registration) -> RegisteredServer:
