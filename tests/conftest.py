@@ -1,9 +1,12 @@
 """Fixtures of the whole suite, and what parallel runners share out among them."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.support.hunt import HUNT
 
 pytest_plugins = ["tests.support.servers", "tests.support.docker_engine"]
 
@@ -14,6 +17,14 @@ STATE = re.compile(r"tests/contract/.*\[(sqlite|postgresql|mariadb)\b")
 
 #: Groups of tests that mostly wait: for claims to run out, or for images to start.
 LONG = re.compile(r"docker$|tests/faults/|tests/devstack/test_run")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hunt_for_secrets() -> Iterator[None]:
+    """Search what the whole run has written, once everything else has ended."""
+    yield
+    found = HUNT.find()
+    assert not found, "secrets were found:\n" + "\n".join(found)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from sqlalchemy import inspect, select
 
@@ -10,6 +11,7 @@ from tests.faults.callers import Caller, Ledger
 from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
+from tests.support.hunt import HUNT
 
 TYPES = ("sandbox", "transformations")
 #: Columns that hold encrypted secrets.
@@ -63,6 +65,16 @@ def test_the_hunt_finds_what_is_there(service: FaultyService, ledger: Ledger) ->
     encrypted = "\n".join(_state(service, skipped={}))
     row_secret = _secret_of(service, int(body["id"]))
     assert row_secret in encrypted and row_secret not in "\n".join(_state(service))
+
+
+def test_the_hunt_at_the_end_of_the_run_knows_what_to_look_for(
+    service: FaultyService, ledger: Ledger
+) -> None:
+    caller = Caller(service, ledger)
+    password = caller.create()["credentials"]["password"]
+    assert HUNT.knows(password) and HUNT.knows(caller.token)
+    broker = urlsplit(service.environment["BROKER_URL"]).password
+    assert broker is not None and HUNT.knows(broker)
 
 
 def _secret_of(service: FaultyService, number: int) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
 from typing import Any
 
+from tests.support.hunt import HUNT
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -47,7 +49,9 @@ class Client:
         try:
             connection.request(method, path, body=body, headers=sent)
             answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read().decode())
+            text = answer.read().decode()
+            HUNT.add_answer(text)
+            return Answer(answer.status, answer.headers, text)
         finally:
             connection.close()
 

@@ -1,6 +1,9 @@
 """Fixtures of the private servers that the whole suite shares."""
 
+import socket
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +16,7 @@ from devstack.postgres import Postgres
 from devstack.valkey import Valkey
 from provisioning.database import Database
 from provisioning.vault import Secret
+from tests.support.hunt import HUNT
 from tests.support.redshift_stand_in import RedshiftStandIn
 
 
@@ -27,6 +31,7 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
         pytest.skip("mariadbd is not installed: apt-get install mariadb-server")
     server = MariaDB(_server_directory(tmp_path_factory, "mariadb"))
     server.start()
+    HUNT.add_files(server.process.log)
     yield server
     server.stop()
 
@@ -36,8 +41,22 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """The broker."""
     server = Valkey(_server_directory(tmp_path_factory, "valkey"))
     server.start()
-    yield server
-    server.stop()
+    with _all_commands_recorded(server):
+        yield server
+        server.stop()
+
+
+@contextmanager
+def _all_commands_recorded(server: Valkey) -> Iterator[None]:
+    """Let the hunt for secrets see all that goes through the broker while the block runs."""
+    recorded = server.directory / "commands.txt"
+    with socket.create_connection((server.host, server.port)) as monitor, recorded.open("wb") as to:
+        monitor.sendall(f"AUTH {server.password}\r\nMONITOR\r\n".encode())
+        writer = subprocess.Popen(["cat"], stdin=monitor, stdout=to)
+    yield
+    # The server has ended, and so has its end of the connection.
+    writer.wait(timeout=20)
+    HUNT.add_files(recorded)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +66,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         pytest.skip("postgres is not installed: apt-get install postgresql")
     server = Postgres(_server_directory(tmp_path_factory, "postgres"))
     server.start()
+    HUNT.add_files(server.process.log)
     yield server
     server.stop()
 

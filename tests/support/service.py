@@ -2,20 +2,24 @@
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devstack.mariadb import MariaDB
 from devstack.ports import HeldPort
-from devstack.processes import Process, dying_with_parent, wait_until
+from devstack.processes import Process, descendants, dying_with_parent, wait_until
 from devstack.procfile import procfile_commands, service_environment
 from devstack.valkey import Valkey
 from provisioning import config
 from provisioning.bootstrap import prepare_state
+from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
+from provisioning.models import Base
+from provisioning.settings import KEYS
 from provisioning.tokens import LocalTokens
 from provisioning.vault import generate_key
 from tests.support.client import Client
+from tests.support.hunt import HUNT
 
 TREE = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -24,8 +28,8 @@ START_SECONDS = 30
 class Service:
     """Some fronts, workers and beats over one state, broker and, if given, MariaDB.
 
-    Every process writes to a log in ``directory``; `logs` returns them all, for the hunt for
-    secrets and for error messages.
+    Every process writes to a log in ``directory``; `logs` returns them all, for error messages.
+    The hunt at the end of the run is told of all secrets and of all that was written.
     """
 
     _services = 0
@@ -61,6 +65,9 @@ class Service:
         # In-process access to the same state, for tokens, assertions and the oracle.
         self.installation = Installation(config.load(self.environment))
         prepare_state(self.installation.database)
+        for key in KEYS:
+            if key.secret:
+                HUNT.add_setting(key.name, self.environment.get(key.name, ""))
 
     @classmethod
     def _own_broker_database(cls, valkey: Valkey) -> str:
@@ -130,6 +137,7 @@ class Service:
     def stop(self) -> None:
         """Stop everything that runs."""
         processes = [*self.fronts, *self.beats, *self.workers, *self.dockers]
+        HUNT.add_text("arguments of processes", "\n".join(map(_arguments, processes)))
         stoppers = [threading.Thread(target=process.stop) for process in processes]
         for stopper in stoppers:
             stopper.start()
@@ -137,7 +145,19 @@ class Service:
             stopper.join()
         for port in self._ports.values():
             port.release()
+        HUNT.add_files(*self.directory.glob("*.log"), *self.directory.glob("*.db*"))
+        HUNT.add_files(*self.directory.glob("beat-schedule*"))
+        if not self.environment["STATE_URL"].startswith("sqlite"):
+            HUNT.add_text(f"state of {self.directory.name}", self._state())
         self.installation.close()
+
+    def _state(self) -> str:
+        """Return every value of the state database, as far as it still answers."""
+        values: list[str] = []
+        with suppress(StateUnavailable), self.installation.database.connect() as connection:
+            for table in Base.metadata.sorted_tables:
+                values += (str(tuple(row)) for row in connection.execute(table.select()))
+        return "\n".join(values)
 
     def _start(self, kind: str, extra: dict[str, str]) -> Process:
         self._counter += 1
@@ -178,6 +198,7 @@ class Service:
             features=list(features),
             limits=limits,
         )
+        HUNT.add_secret("token", token.reveal())
         return token.reveal()
 
     def client(self, token: str | None = None, *, front: int = 0) -> Client:
@@ -194,6 +215,16 @@ class Service:
         return "\n".join(
             path.read_text(errors="replace") for path in sorted(self.directory.glob("*.log"))
         )
+
+
+def _arguments(process: Process) -> str:
+    """Return the arguments of a process and all below it, as every user of the machine sees."""
+    pids = [process.pid, *descendants(process.pid)] if process.running else []
+    shown = []
+    for pid in pids:
+        with suppress(OSError):
+            shown.append(Path(f"/proc/{pid}/cmdline").read_text(errors="replace"))
+    return "\n".join(shown)
 
 
 @contextmanager
