@@ -1,6 +1,7 @@
 """Celery's settings. Jobs live in the state database; the broker only carries wake-ups."""
 
 from provisioning import config
+from workers.schedule import Steadily
 
 _settings = config.load()
 _sweep_seconds = max(_settings["SWEEP_SECONDS"], 1)
@@ -24,9 +25,10 @@ beat_scheduler = "workers.beat:Scheduler"
 beat_schedule = {
     task: {
         "task": task,
-        "schedule": float(_sweep_seconds),
-        # Sweeps that nobody took are not made up for.
-        "options": {"queue": "provisioning-upkeep", "expires": _sweep_seconds * 2},
+        "schedule": Steadily(float(_sweep_seconds)),
+        # No `expires`: the worker's clock would find all that another machine sends too old. The
+        # scheduler keeps them from piling up.
+        "options": {"queue": "provisioning-upkeep"},
     }
     for task in ("sweep", "warnings")
 }

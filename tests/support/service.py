@@ -169,7 +169,7 @@ class Service:
     def _run(self, process: Process, kind: str, extra: dict[str, str]) -> None:
         # The shell that expands the variables becomes the process, so signals reach it.
         command = ["sh", "-c", f"exec {procfile_commands()[kind]}"]
-        environment = service_environment({**self.environment, **extra, "PYTHONPATH": str(TREE)})
+        environment = service_environment({"PYTHONPATH": str(TREE), **self.environment, **extra})
         process.start(dying_with_parent(command), environment=environment, directory=TREE)
 
     @staticmethod
