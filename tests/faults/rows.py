@@ -18,9 +18,9 @@ def expire(service: FaultyService, numbers: list[int]) -> None:
         session.execute(statement)
 
 
-def wait_dropped(service: FaultyService, numbers: list[int]) -> None:
+def wait_dropped(service: FaultyService, numbers: list[int], *, timeout: float = SETTLE) -> None:
     wait_until(
-        lambda: count_dropped(service, numbers) == len(numbers), timeout=SETTLE, what="all dropped"
+        lambda: count_dropped(service, numbers) == len(numbers), timeout=timeout, what="all dropped"
     )
 
 

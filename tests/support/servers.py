@@ -66,7 +66,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         pytest.skip("postgres is not installed: apt-get install postgresql")
     server = Postgres(_server_directory(tmp_path_factory, "postgres"))
     server.start()
-    HUNT.add_files(server.process.log)
     yield server
     server.stop()
 
