@@ -1,7 +1,7 @@
 """Sweeps without a pause in processes of their own: what the beats do, as fast as it goes.
 
-`python -m tests.faults.sweeping` sweeps the service that the environment names until its
-standard input ends, and prints how often it did.
+`python -m tests.faults.sweeping` sweeps the service that the environment names, and removes what
+has expired, until its standard input ends, and prints how often it did.
 """
 
 import select as descriptors
@@ -10,13 +10,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from sqlalchemy import select, update
 
 from devstack.procfile import service_environment
-from provisioning import config, expiry
+from provisioning import config
+from provisioning.backends.base import Backend, Spec
+from provisioning.claims import Lease
 from provisioning.database import now_ms
+from provisioning.draining import drain
 from provisioning.errors import StateUnavailable
+from provisioning.expiry import FIRST_BATCH, sweep
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.models import Credentials
@@ -27,6 +32,35 @@ Sweep = Callable[[Installation], object]
 #: Seconds between two sweeps: less than any credential's last moments last.
 PAUSE = 0.003
 CARELESS = "careless"
+
+
+class Standing:
+    """In the place of an engine: its objects are always there, and go without a trace."""
+
+    ends_passwords = False
+
+    def exists(self, spec: Spec) -> bool:
+        return True
+
+    def prolong(self, spec: Spec) -> None:
+        return None
+
+    def drop(self, spec: Spec, lease: Lease) -> None:
+        """There is nothing to remove."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def stand_in(installation: Installation) -> None:
+    """Let an installation without servers have one of which nothing is there."""
+    installation.backends["mysql"] = cast(Backend, Standing())
+
+
+def sweep_and_remove(installation: Installation) -> None:
+    """Sweep, and remove a batch of what has expired on each server, as workers do."""
+    for backend, server in sweep(installation).expired:
+        drain(installation, backend, server, FIRST_BATCH)
 
 
 def sweep_carelessly(installation: Installation) -> None:
@@ -114,7 +148,7 @@ def sweeping(
     *,
     threads: int = 0,
     processes: int = 0,
-    sweep: Sweep = expiry.sweep,
+    sweep: Sweep = sweep_and_remove,
 ) -> Iterator[Sweepers]:
     """Sweep all the time in so many threads and processes for a block."""
     sweepers = Sweepers()
@@ -133,7 +167,9 @@ def sweeping(
 def main() -> None:
     """Sweep until nobody holds the other end of the standard input any more."""
     installation = Installation(config.load())
-    sweep: Sweep = sweep_carelessly if CARELESS in sys.argv[1:] else expiry.sweep
+    if not installation.config.servers["mysql"]:
+        stand_in(installation)
+    sweep: Sweep = sweep_carelessly if CARELESS in sys.argv[1:] else sweep_and_remove
     sweeps = int(sweep_once(installation, sweep))
     print("sweeping", flush=True)
     while not descriptors.select([sys.stdin], [], [], PAUSE)[0]:

@@ -13,15 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import Select, func, insert, select, update
 
 from devstack.processes import wait_until
-from provisioning import config, errors, expiry
+from provisioning import config, errors
 from provisioning import service as domain
-from provisioning.backends.base import Backend, Spec
 from provisioning.bootstrap import prepare_state
 from provisioning.database import read_clock
 from provisioning.events import Action
@@ -35,7 +34,13 @@ from tests.faults.callers import Caller, Ledger
 from tests.faults.oracle import Oracle
 from tests.faults.rows import wait_dropped
 from tests.faults.stack import FaultyService
-from tests.faults.sweeping import Sweep, sweep_carelessly, sweeping
+from tests.faults.sweeping import (
+    Sweep,
+    stand_in,
+    sweep_and_remove,
+    sweep_carelessly,
+    sweeping,
+)
 from tests.support.servers import empty_state_url
 
 #: Credentials that are extended in their last moment, in each kind of state database;
@@ -59,21 +64,6 @@ LEAD = 0.02
 #: whole seconds, and so by hundreds.
 SOON = 20 + ROUNDS * 0.05
 AUTHOR = Author(Principal("1", "race", "70", "Race"), Secret("unused"))
-
-
-class Standing:
-    """In the place of an engine: its objects are always there."""
-
-    ends_passwords = False
-
-    def exists(self, spec: Spec) -> bool:
-        return True
-
-    def prolong(self, spec: Spec) -> None:
-        return None
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 @dataclass
@@ -138,7 +128,7 @@ def installation(environment: dict[str, str]) -> Iterator[Installation]:
     """An installation with an empty state, and nothing behind it."""
     installation = Installation(config.load(environment))
     prepare_state(installation.database)
-    installation.backends["mysql"] = cast(Backend, Standing())
+    stand_in(installation)
     yield installation
     installation.close()
 
@@ -296,7 +286,11 @@ def _is_retired(installation: Installation, number: int) -> bool:
 @pytest.mark.parametrize("lifetime", ["1h"])
 @pytest.mark.parametrize(
     ("sweep", "locking", "wrong"),
-    [(expiry.sweep, True, False), (sweep_carelessly, True, True), (expiry.sweep, False, True)],
+    [
+        (sweep_and_remove, True, False),
+        (sweep_carelessly, True, True),
+        (sweep_and_remove, False, True),
+    ],
     ids=["protected", "sweep that does not look again", "no locks"],
 )
 def test_the_race_is_lost_without_its_protections(

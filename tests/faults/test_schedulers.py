@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import select
 
 from devstack.processes import wait_until
-from provisioning import expiry
 from provisioning.events import Action
 from provisioning.models import Event
 from provisioning.states import JobStatus
@@ -21,7 +20,7 @@ from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.rows import expire, jobs_of, wait_dropped
 from tests.faults.stack import SETTLE, FaultyService, Points, is_stopped
-from tests.faults.sweeping import Sweep, sweep_carelessly, sweeping
+from tests.faults.sweeping import Sweep, sweep_and_remove, sweep_carelessly, sweeping
 from tests.faults.test_pause import picture, until_in_time
 
 TYPES = ("sandbox", "transformations")
@@ -115,10 +114,10 @@ class LateSweep:
         self._service, self._ledger, self._points = service, ledger, points
         self.callers = [Caller(service, ledger, person=f"late{n}") for n in range(4)]
 
-    def pause(self, pid: int) -> bool:
+    def pause(self, pid: int, point: str) -> bool:
         """Stop the process in a sweep that has found something; return whether it landed."""
         numbers = [int(caller.create()["id"]) for caller in self.callers]
-        self._points.arm("sweep.found", "pause")
+        self._points.arm(point, "pause")
         expire(self._service, numbers)
         wait_dropped(self._service, numbers)
         for number in numbers:
@@ -127,13 +126,17 @@ class LateSweep:
         return is_stopped(pid)
 
 
-@pytest.mark.parametrize(("sweep", "wrong"), [(expiry.sweep, False), (sweep_carelessly, True)])
+@pytest.mark.parametrize(
+    ("sweep", "point", "wrong"),
+    [(sweep_and_remove, "expiry.claimed", False), (sweep_carelessly, "sweep.found", True)],
+)
 def test_a_sweep_that_goes_on_late_changes_nothing(
     service: FaultyService,
     oracle: Oracle,
     ledger: Ledger,
     tmp_path: Path,
     sweep: Sweep,
+    point: str,
     wrong: bool,
 ) -> None:
     """Its rows were retired and dropped meanwhile, and their owners have new credentials."""
@@ -143,7 +146,7 @@ def test_a_sweep_that_goes_on_late_changes_nothing(
     with sweeping(service.installation, environment, processes=1, sweep=sweep) as sweepers:
         pid = sweepers.processes[0].pid
         try:
-            until_in_time(partial(late.pause, pid), "sweep.found")
+            until_in_time(partial(late.pause, pid, point), point)
             for caller in late.callers:
                 caller.create()
             assert oracle.settle(), oracle.unfinished()
