@@ -30,6 +30,17 @@ def build_name(prefix: str, *parts: str, limit: int, width: Callable[[str], int]
     return f"{kept}_{digest}"
 
 
+#: A credential's id in a name (contract 4.2), and a project's, where a name has one. Strict, so
+#: that another installation's names, whose prefix starts as ours does, are not taken for ours.
+ID_PATTERN = "([1-9][0-9]{0,17})"
+PROJECT_PATTERN = "([0-9]+)"
+
+
+def bears_prefix(name: str, prefix: str, *, folded: bool = False) -> bool:
+    """Return whether a name starts with the prefix; ``folded`` names have lost their case."""
+    return name.lower().startswith(prefix.lower()) if folded else name.startswith(prefix)
+
+
 def escaped_width(name: str) -> int:
     """Return the length of a name whose underscores are escaped, as in a MySQL grant."""
     return len(name) + name.count("_")

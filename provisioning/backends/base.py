@@ -115,10 +115,31 @@ class Health:
     message: str
 
 
+@dataclass(frozen=True)
+class ServerObject:
+    """Something on a server that bears the installation's mark."""
+
+    server: str
+    #: ``database``, ``login``, ``container`` and the like.
+    kind: str
+    #: As the server has it.
+    name: str
+    #: The login and the object a row would name it by; a grant has both.
+    user_name: str | None = None
+    object_name: str | None = None
+    #: The credential it is a part of, by its name or its label; None when that is not of the
+    #: form `plan` gives, so somebody else chose it. Id 0 is a login that several may share.
+    spec: Spec | None = None
+    #: Milliseconds since 1970, where the server tells.
+    created_at: int | None = None
+
+
 class Backend(Protocol):
     """One engine with all its servers."""
 
     name: str
+    #: The kinds of objects that each complete credential has.
+    parts: frozenset[str]
     #: Whether servers end passwords by themselves, so that an extend has to reach them.
     ends_passwords: bool
 
@@ -163,6 +184,16 @@ class Backend(Protocol):
 
     def check(self) -> list[Health]:
         """Look whether each server answers."""
+
+    def servers(self) -> list[str]:
+        """Return the names of the configured servers."""
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        """Return everything on the server that bears our mark, by the look of it.
+
+        The mark is the name's ``prefix``, or on engines with labels the installation's label.
+        With an empty prefix, only what has the form of our names is listed.
+        """
 
 
 @runtime_checkable

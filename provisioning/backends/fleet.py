@@ -35,6 +35,10 @@ class Fleet(Generic[Kind]):
         except KeyError:
             raise EngineUnavailable(f"server {name} is not configured") from None
 
+    def names(self) -> list[str]:
+        """Return the names of all servers."""
+        return list(self._servers)
+
     def close(self) -> None:
         """Close all admin connections."""
         for server in self._servers.values():

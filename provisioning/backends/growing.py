@@ -46,6 +46,10 @@ class GrowingFleet(Fleet[Kind], Generic[Config, Kind]):
         self._look(again=name not in self._servers)
         return super().__getitem__(name)
 
+    def names(self) -> list[str]:
+        self._look()
+        return super().names()
+
     def placements(self, type_: str) -> list[Placement]:
         self._look()
         return super().placements(type_)

@@ -46,6 +46,8 @@ class SnowflakeCase(Case):
     def make_foreign_object(self, spec: Spec) -> None:
         self.admin(f"CREATE SCHEMA {spec.object_name}")
         self.admin(f"CREATE TABLE {spec.object_name}.theirs (a INT)")
+        # Otherwise we would not even see it.
+        self.admin(f"GRANT USAGE ON SCHEMA {spec.object_name} TO ROLE provisioner")
 
     def foreign_object_survives(self, spec: Spec) -> bool:
         found = self.admin(f"SELECT COUNT(*) FROM {spec.object_name}.theirs") == [(0,)]

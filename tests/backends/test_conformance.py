@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from devstack.processes import wait_until
-from provisioning.backends.base import EngineUnavailable, NameInUse
+from provisioning.backends.base import EngineUnavailable, NameInUse, Owner
 from provisioning.claims import ClaimLost
 from provisioning.vault import generate_password
 from tests.backends.case import Case, lease
@@ -193,6 +193,64 @@ def test_drop_finishes_what_was_removed_by_hand(case: Case, gone: str) -> None:
     getattr(case, gone)(spec)
     case.backend.drop(spec, lease())
     assert case.remains(spec) == []
+
+
+# Inventory ------------------------------------------------------------------------------
+
+
+def test_the_inventory_has_every_part_and_each_leads_to_its_removal(case: Case) -> None:
+    spec, _ = case.made()
+    found = case.backend.inventory(case.prefix, "one")
+    assert {one.kind for one in found} == case.backend.parts
+    for one in found:
+        assert one.user_name in (None, spec.user_name)
+        assert one.object_name in (None, spec.object_name)
+        assert one.spec is not None
+        if one.spec.object_name:
+            assert one.spec.credentials_id == spec.credentials_id
+            assert one.spec.object_name == spec.object_name
+        assert one.spec.user_name == spec.user_name
+    (whole, *_) = (one.spec for one in found if one.spec and one.object_name)
+    case.backend.drop(whole, lease())
+    assert case.remains(spec) == []
+    assert case.backend.inventory(case.prefix, "one") == []
+
+
+@pytest.mark.parametrize("gone", ["remove_object", "remove_login"])
+def test_half_of_a_credential_leads_to_its_removal_too(case: Case, gone: str) -> None:
+    spec, _ = case.made()
+    getattr(case, gone)(spec)
+    for one in case.backend.inventory(case.prefix, "one"):
+        assert one.spec is not None
+        found = one.spec if one.spec.object_name else replace(one.spec, object_name="t_nothing.x")
+        case.backend.drop(found, lease())
+    assert case.backend.inventory(case.prefix, "one") == []
+
+
+def test_what_others_named_in_a_similar_way_is_not_taken_for_ours(case: Case) -> None:
+    ours = case.spec()
+    old = replace(case.spec(), object_name=f"{case.spec().object_name}_7")
+    # An underscore stands for any character in patterns.
+    longer, *others = (
+        case.backend.plan(prefix, Owner("70", "1", None), case.type, ours.credentials_id, "one")
+        for prefix in (f"{case.prefix}c_", f"{case.prefix[:-1]}x")
+    )
+    everything = (ours, old, longer, *others)
+    for spec in everything:
+        case.make_foreign_object(spec)
+    known = {
+        one.name: one.spec and one.spec.object_name
+        for one in case.backend.inventory(case.prefix, "one")
+    }
+    assert known == {
+        ours.object_name: ours.object_name,
+        old.object_name: None,
+        longer.object_name: None,
+    }
+    listed = {one.name for one in case.backend.inventory("", "one")}
+    assert not listed & {spec.object_name for spec in everything}
+    for spec in everything:
+        assert case.foreign_object_survives(spec)
 
 
 # Leases ---------------------------------------------------------------------------------

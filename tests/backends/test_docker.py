@@ -436,6 +436,33 @@ def test_drop_of_what_is_missing_or_half_gone_succeeds(docker_case: DockerCase) 
     assert docker_case.remains(spec) == []
 
 
+# Inventory ------------------------------------------------------------------------------
+
+
+def test_the_inventory_has_what_bears_our_label_and_leads_to_its_removal(
+    docker_case: DockerCase,
+) -> None:
+    spec, _ = docker_case.made()
+    labels = {"provisioning.instance": "else", "provisioning.credentials": "7"}
+    with docker_case.foreign("t9x4_sandbox_7", labels=labels):
+        found = [
+            one
+            for one in docker_case.backend.inventory("t9x4_", "one")
+            if one.name in (spec.object_name, "t9x4_sandbox_7")
+        ]
+    assert [(one.kind, one.name) for one in found] == [
+        ("container", spec.object_name),
+        ("network", spec.object_name),
+    ]
+    with docker_case.foreign("by_hand", labels={"provisioning.instance": CODE}):
+        specs = {one.name: one.spec for one in docker_case.backend.inventory("t9x4_", "one")}
+        assert specs["by_hand"] is None
+    orphan = specs[spec.object_name]
+    assert orphan is not None
+    docker_case.backend.drop(orphan, lease())
+    assert docker_case.remains(spec) == []
+
+
 # Leases ---------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from provisioning.backends.base import (
     Owner,
     Placement,
     PortTaken,
+    ServerObject,
     Spec,
 )
 from provisioning.backends.docker.archive import CONTENT_ROOT, Archive
@@ -29,6 +30,7 @@ from provisioning.backends.docker.certificate import Certificate, read_certifica
 from provisioning.backends.docker.check import check_engine
 from provisioning.backends.docker.connections import TABLES_COMMAND, count_connections
 from provisioning.backends.docker.engine import Container, Engine
+from provisioning.backends.docker.inventory import take_inventory
 from provisioning.backends.docker.kinds import KINDS, SECRETS_DIRECTORY
 from provisioning.backends.docker.owned import Owned
 from provisioning.backends.docker.readiness import wait_until_ready
@@ -54,6 +56,7 @@ class DockerBackend:
 
     name = "docker"
     ends_passwords = False
+    parts = frozenset({"container", "network"})
 
     def __init__(
         self,
@@ -191,6 +194,12 @@ class DockerBackend:
 
     def check(self) -> list[Health]:
         return [check_engine(engine) for engine in self._engines]
+
+    def servers(self) -> list[str]:
+        return self._engines.names()
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        return take_inventory(self._engines[server], self._code())
 
     def prolong(self, spec: Spec) -> None:
         """Do nothing: a sandbox's password ends with the sandbox."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -84,6 +85,17 @@ class Network:
     members: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """A container or a network in a list."""
+
+    kind: str
+    name: str
+    labels: Mapping[str, str]
+    #: Milliseconds since 1970.
+    created_at: int
+
+
 class Engine:
     """One Docker engine. Every method raises an ``EngineError``."""
 
@@ -125,6 +137,29 @@ class Engine:
             except NotFound:
                 return None
         return Network(found["Id"], found["Labels"] or {}, tuple(found.get("Containers") or ()))
+
+    def find_labelled(self, label: str, value: str) -> list[Labelled]:
+        """Return the containers, running or not, and the networks that have a label."""
+        wanted = {"label": f"{label}={value}"}
+        with self._calls() as client:
+            containers = client.containers(all=True, filters=wanted)
+            networks = client.networks(filters=wanted)
+        return [
+            *(
+                # One that is half removed may have lost its name.
+                Labelled(
+                    "container",
+                    (one["Names"] or [one["Id"]])[0].lstrip("/"),
+                    one["Labels"],
+                    one["Created"] * 1000,
+                )
+                for one in containers
+            ),
+            *(
+                Labelled("network", one["Name"], one["Labels"], _moment(one["Created"]))
+                for one in networks
+            ),
+        ]
 
     def has_volume(self, name: str) -> bool:
         with self._calls() as client:
@@ -312,6 +347,11 @@ def translate(problem: Exception, server: str) -> EngineError:
     if response.status_code == 409 and "already" in said:
         return NameTaken(text)
     return EngineRefused(text)
+
+
+def _moment(text: str) -> int:
+    """Return the milliseconds of a time such as ``2019-01-10T10:00:00.123456789Z``."""
+    return int(datetime.fromisoformat(f"{text[:19]}+00:00").timestamp() * 1000)
 
 
 def _one_line(text: str) -> str:

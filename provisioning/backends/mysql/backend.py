@@ -22,9 +22,11 @@ from provisioning.backends.base import (
     NameInUse,
     Owner,
     Placement,
+    ServerObject,
     Spec,
 )
 from provisioning.backends.growing import GrowingFleet
+from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
 from provisioning.backends.mysql.server import (
     LOCK_WAIT,
     Server,
@@ -53,7 +55,6 @@ _TOO_MANY_USER_CONNECTIONS = {ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHE
 
 #: Seconds until killed sessions must be gone.
 SESSIONS_PATIENCE = 8.0
-ANY_HOST = "%"
 
 
 class MySQLBackend:
@@ -61,6 +62,7 @@ class MySQLBackend:
 
     name = "mysql"
     ends_passwords = False
+    parts = frozenset({"database", "login", "grant"})
 
     def __init__(
         self,
@@ -211,6 +213,13 @@ class MySQLBackend:
     def try_admin_password(self, server: str, password: Secret) -> None:
         self._servers[server].try_admin_password(password)
 
+    def servers(self) -> list[str]:
+        return self._servers.names()
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        with self._servers[server].statements() as run:
+            return take_inventory(run, server, prefix)
+
     def prolong(self, spec: Spec) -> None:
         """Do nothing: a login's password ends with the login."""
 
@@ -239,6 +248,10 @@ class MySQLBackend:
         failpoint("drop.checked")
 
     def _drop_from_shared_login(self, run: Statements, server: Server, spec: Spec) -> None:
+        if not spec.user_name:
+            # An orphan that no login was granted: nobody is in it.
+            run(_drop_database_statement(spec))
+            return
         pattern = _grant_pattern(server, spec)
         # Without the grant nobody comes back into the database once its sessions are ended.
         # Who may not GRANT may not REVOKE either, so what was never granted is left out.

@@ -14,10 +14,12 @@ from provisioning.backends.base import (
     NameInUse,
     Owner,
     Placement,
+    ServerObject,
     Spec,
 )
 from provisioning.backends.fleet import Fleet
 from provisioning.backends.redshift.detach import detach_login
+from provisioning.backends.redshift.inventory import take_inventory
 from provisioning.backends.redshift.server import Server, Statements, translate
 from provisioning.claims import Lease
 from provisioning.config import Limits
@@ -48,6 +50,7 @@ class RedshiftBackend:
     """Workspaces on Redshift, or on PostgreSQL under the name ``postgresql`` (contract 10)."""
 
     ends_passwords = True
+    parts = frozenset({"schema", "login"})
 
     def __init__(
         self,
@@ -181,6 +184,13 @@ class RedshiftBackend:
 
     def try_admin_password(self, server: str, password: Secret) -> None:
         self._servers[server].try_admin_password(password)
+
+    def servers(self) -> list[str]:
+        return self._servers.names()
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        with self._servers[server].statements() as run:
+            return take_inventory(run, server, prefix)
 
     # End ----------------------------------------------------------------------------
 

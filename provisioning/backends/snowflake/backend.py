@@ -14,10 +14,12 @@ from provisioning.backends.base import (
     NameInUse,
     Owner,
     Placement,
+    ServerObject,
     Spec,
 )
 from provisioning.backends.fleet import Fleet
 from provisioning.backends.snowflake.check import check_server
+from provisioning.backends.snowflake.inventory import take_inventory
 from provisioning.backends.snowflake.logins import (
     days_left,
     issue_password,
@@ -35,7 +37,12 @@ from provisioning.backends.snowflake.server import (
     Server,
     Statements,
 )
-from provisioning.backends.snowflake.sql import database_of, quote_text, schema_name
+from provisioning.backends.snowflake.sql import (
+    PART_LIMIT,
+    database_of,
+    quote_text,
+    schema_name,
+)
 from provisioning.claims import Lease
 from provisioning.config import Limits
 from provisioning.failpoints import failpoint
@@ -44,8 +51,6 @@ from provisioning.naming import USER_NAME_LIMIT, build_name, quote_sql_name
 from provisioning.servers import SnowflakeServer
 from provisioning.vault import Secret
 
-#: The row keeps ``DATABASE.SCHEMA`` in 128 characters.
-PART_LIMIT = 60
 #: Latest statements of a user that are searched for its sessions.
 STATEMENTS_SEARCHED = 1000
 
@@ -55,6 +60,7 @@ class SnowflakeBackend:
 
     name = "snowflake"
     ends_passwords = True
+    parts = frozenset({"schema", "login", "role"})
 
     def __init__(
         self,
@@ -173,6 +179,14 @@ class SnowflakeBackend:
 
     def check(self) -> list[Health]:
         return [check_server(server) for server in self._servers]
+
+    def servers(self) -> list[str]:
+        return self._servers.names()
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        account = self._servers[server]
+        with account.statements() as run:
+            return take_inventory(run, account.config, prefix)
 
     # End ----------------------------------------------------------------------------
 

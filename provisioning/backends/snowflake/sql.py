@@ -3,6 +3,9 @@
 from provisioning.backends.base import Spec
 from provisioning.naming import quote_sql_name
 
+#: The row keeps ``DATABASE.SCHEMA`` in 128 characters.
+PART_LIMIT = 60
+
 
 def schema_name(spec: Spec) -> str:
     return ".".join(quote_sql_name(part) for part in spec.object_name.split("."))
