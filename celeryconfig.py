@@ -22,13 +22,19 @@ task_default_queue = "provisioning"
 timezone = "UTC"
 
 beat_scheduler = "workers.beat:Scheduler"
+_pauses = {
+    "sweep": _sweep_seconds,
+    "warnings": _sweep_seconds,
+    "orphans": _settings["ORPHAN_CHECK_SECONDS"],
+}
 beat_schedule = {
     task: {
         "task": task,
-        "schedule": Steadily(float(_sweep_seconds)),
+        "schedule": Steadily(float(seconds)),
         # No `expires`: the worker's clock would find all that another machine sends too old. The
         # scheduler keeps them from piling up.
         "options": {"queue": "provisioning-upkeep"},
     }
-    for task in ("sweep", "warnings")
+    for task, seconds in _pauses.items()
+    if seconds
 }

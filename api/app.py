@@ -11,6 +11,7 @@ from api import (
     job_events,
     job_stream,
     manage,
+    manage_orphans,
     manage_servers,
     queue,
     requests,
@@ -21,6 +22,7 @@ from api.waiting import WaitingRoom
 from provisioning import config
 from provisioning.installation import Installation
 from provisioning.logs import configure_logs
+from provisioning.restores import notice_restore
 
 
 def create_app(installation: Installation | None = None) -> Flask:
@@ -29,6 +31,7 @@ def create_app(installation: Installation | None = None) -> Flask:
         settings = config.load()
         configure_logs(settings["LOG_FORMAT"], settings["LOG_LEVEL"])
         installation = Installation(settings)
+        notice_restore(installation)
     app = Flask("api", static_folder=None)
     app.extensions["installation"] = installation
     # Werkzeug cuts a body without a length at the limit; one byte more shows that it was cut.
@@ -54,6 +57,7 @@ def create_app(installation: Installation | None = None) -> Flask:
         manage,
         manage_servers,
         audit,
+        manage_orphans,
         health,
     ):
         app.register_blueprint(module.blueprint)

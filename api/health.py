@@ -5,6 +5,7 @@ from flask import Blueprint, Response
 from api.requests import installation
 from api.responses import answer
 from provisioning.errors import StateUnavailable
+from provisioning.observing import current_observation
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 
@@ -24,10 +25,13 @@ def ready() -> Response:
     """
     try:
         current = installation().database.is_current()
+        observation = current_observation(installation().database) if current else None
     except StateUnavailable:
         return _not_ready("the state database does not answer")
     if not current:
         return _not_ready("the state database needs `provisioning db upgrade`")
+    if observation is not None:
+        return answer({"status": "ok", "observing": observation.why})
     return answer({"status": "ok"})
 
 

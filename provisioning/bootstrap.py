@@ -10,7 +10,16 @@ from sqlalchemy.orm import Session
 from provisioning.database import Database
 from provisioning.models import Sequence, Setting
 
-SEQUENCES = ("credentials", "ticket", "token", "manage token", "server", "admin secret")
+SEQUENCES = (
+    "credentials",
+    "ticket",
+    "token",
+    "manage token",
+    "server",
+    "admin secret",
+    "clock",
+    "confirmed",
+)
 CODE_LENGTH = 4
 
 

@@ -14,6 +14,7 @@ from provisioning.cli_credentials import credentials
 from provisioning.cli_jobs import jobs, open_database, print_table, workers
 from provisioning.cli_keys import keys
 from provisioning.cli_manage_tokens import manage_tokens
+from provisioning.cli_orphans import adopt, observe_group, orphans
 from provisioning.cli_quotas import quotas
 from provisioning.cli_servers import servers
 from provisioning.cli_sweep import sweep
@@ -215,6 +216,9 @@ cli.add_command(workers)
 cli.add_command(quotas)
 cli.add_command(credentials)
 cli.add_command(manage_tokens)
+cli.add_command(orphans)
+cli.add_command(adopt)
+cli.add_command(observe_group)
 cli.add_command(sweep)
 
 

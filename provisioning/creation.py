@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, insert, literal_column, select, update
+from sqlalchemy import bindparam, insert, literal_column, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,14 +16,13 @@ from provisioning.claims import ClaimLost, Lease, owner_name, take
 from provisioning.config import Config
 from provisioning.database import now_ms
 from provisioning.endings import attend_at
-from provisioning.events import Action, record_credentials_event
 from provisioning.expiry import retire
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.jobs import slot_of
 from provisioning.models import Credentials, Login
 from provisioning.naming import person_name_part
-from provisioning.reconcile import finish_creation
+from provisioning.reconcile import close_vanished, finish_creation
 from provisioning.service import CredentialsView, exists, view_of
 from provisioning.states import CredentialsState
 from provisioning.tokens import Caller, Principal
@@ -124,14 +123,7 @@ def is_live(installation: Installation, row: Credentials, now: int) -> bool:
         return True
     log.info("credentials_vanished", credentials=row.id, server=row.server)
     with installation.database.write() as session:
-        # What is left of it is removed by the sweep.
-        statement = (
-            update(Credentials)
-            .where(Credentials.id == row.id, Credentials.state == CredentialsState.ACTIVE)
-            .values(state=CredentialsState.DROPPING, slot=None, failure="vanished")
-        )
-        if session.connection().execute(statement).rowcount == 1:
-            record_credentials_event(session, Action.VANISHED, row)
+        close_vanished(session, row)
     return False
 
 

@@ -74,6 +74,11 @@ def next_numbers(session: Session, name: str, count: int = 1) -> list[int]:
     return list(range(last - count + 1, last + 1))
 
 
+def last_number(session: Session, name: str) -> int:
+    """Return the last number of the sequence ``name`` that was given out, if only in a block."""
+    return session.execute(select(Sequence.value).where(Sequence.name == name)).scalar_one()
+
+
 class NumberBlocks:
     """Numbers of a sequence, taken a hundred at a time by each process.
 

@@ -25,6 +25,7 @@ from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.jobs import close_job, ended, slot_of, success
 from provisioning.models import Credentials, Job
+from provisioning.observing import read_observation
 from provisioning.reconcile import (
     backend_of,
     close_dropped,
@@ -121,6 +122,8 @@ def _claim(installation: Installation, backend: str, server: str, size: int) -> 
     seconds = installation.config["CLAIM_SECONDS"]
     start = time.monotonic()
     with installation.database.write() as session:
+        if read_observation(session) is not None:
+            return []
         # The sequence's lock keeps others who do the same from finding the same rows.
         numbers = iter(next_numbers(session, "ticket", 2 * size))
         query = expired_on(backend, server).limit(size).with_for_update()

@@ -42,6 +42,7 @@ class Action(StrEnum):
     VANISHED = "credentials.vanished"
     DROP_DELAYED = "credentials.drop_delayed"
     DROPPED = "credentials.dropped"
+    ORPHANED = "credentials.orphaned"
     SESSIONS_KILLED = "sessions.killed"
     JOB_ACCEPTED = "job.accepted"
     JOB_STARTED = "job.started"
@@ -63,6 +64,9 @@ class Action(StrEnum):
     TOKEN_REVOKED = "token.revoked"
     MANAGE_TOKEN_CREATED = "manage_token.created"
     MANAGE_TOKEN_REVOKED = "manage_token.revoked"
+    ORPHANS_FOUND = "orphans.found"
+    OBSERVATION_BEGUN = "observation.begun"
+    OBSERVATION_ENDED = "observation.ended"
 
 
 #: The last event of a job, by its status.

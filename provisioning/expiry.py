@@ -14,7 +14,9 @@ from provisioning.idempotency import forget_old_keys
 from provisioning.installation import Installation
 from provisioning.jobs import record_job
 from provisioning.models import Credentials, Job
+from provisioning.observing import hold, read_observation
 from provisioning.protection import is_over
+from provisioning.restores import begin_sweep
 from provisioning.states import UNFINISHED_JOBS, CredentialsState, JobCommand
 from provisioning.turns import due_jobs
 from provisioning.validity import format_time
@@ -67,9 +69,13 @@ def retire(session: Session, row: Credentials) -> None:
         return
     locked.state, locked.slot = CredentialsState.DROPPING, None
     locked.attempts, locked.not_before = 0, 0
-    locked.job_id = record_job(
-        session, JobCommand.DELETE, locked, numbers=(numbers[0], numbers[1])
-    ).id
+    if read_observation(session) is None:
+        locked.job_id = record_job(
+            session, JobCommand.DELETE, locked, numbers=(numbers[0], numbers[1])
+        ).id
+    else:
+        # Its owner wants a new one; nobody has asked for the end of this one.
+        hold(locked)
     record_credentials_event(
         session,
         Action.EXPIRED,
@@ -84,20 +90,21 @@ def sweep(installation: Installation) -> Due:
 
     Safe at any time and in any number: what is due is claimed before it is worked on.
     """
+    begin_sweep(installation)
     forget_old_keys(installation.database)
     due = Due([], [], [], [])
+    servers = [
+        (name, server)
+        for name, backend in installation.backends.items()
+        for server in backend.servers()
+    ]
     with installation.database.read() as session:
         # Each for itself: what waits for workers that are away hides nothing from the others.
         for backends in worker_groups():
             due.jobs.extend(due_jobs(session, backends, SWEEP_BATCH))
             due.credentials.extend(_pairs(session, _abandoned(backends)))
             due.callbacks.extend(_pairs(session, _due_callbacks(backends)))
-        servers = [
-            (backend, server.name)
-            for backend, all_of_it in installation.config.servers.items()
-            for server in all_of_it
-        ]
-        if servers:
+        if servers and read_observation(session) is None:
             found = session.execute(_with_expired(servers))
             due.expired.extend((row.backend, row.server) for row in found)
     return due

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.backends.base import (
@@ -29,6 +29,7 @@ from provisioning.events import Action, record_credentials_event
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.models import Credentials, Login
+from provisioning.observing import require_told
 from provisioning.states import CredentialsState
 
 log = structlog.get_logger()
@@ -189,8 +190,15 @@ def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> b
     return True
 
 
-def drop_objects(installation: Installation, row: Credentials, *leases: Lease) -> None:
-    """Remove what the row names; the first lease is the row's own."""
+def drop_objects(
+    installation: Installation, row: Credentials, *leases: Lease, told_at: int = 0
+) -> None:
+    """Remove what the row names; the first lease is the row's own.
+
+    Somebody asked for it at ``told_at``, in milliseconds, or nobody did. Raises ``Held`` while
+    the service observes.
+    """
+    require_told(installation.database, row, told_at)
     with installation.keeper.keep(*leases):
         backend_of(installation, row).drop(spec_of(row), leases[0])
 
@@ -218,7 +226,7 @@ def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
 
 
 def forget_unused_login(session: Session, login_id: int) -> None:
-    """Delete a shared login whose last credential is gone."""
+    """Delete the row of a shared login that no credential has any more."""
     # The lock keeps a new credential from choosing the login between the count and the end.
     session.execute(select(Login.id).where(Login.id == login_id).with_for_update())
     users = select(func.count()).where(Credentials.login_id == login_id)
@@ -240,6 +248,22 @@ def describe(problem: Exception) -> str:
     if isinstance(problem, EngineError | WorkersLost):
         return str(problem.args[0])
     return type(problem).__name__
+
+
+def close_vanished(session: Session, row: Credentials) -> bool:
+    """Turn an active row over to the sweep whose objects are gone, at least in part.
+
+    What is left of them is removed like any other. Return False if it is not active any more.
+    """
+    statement = (
+        update(Credentials)
+        .where(Credentials.id == row.id, Credentials.state == CredentialsState.ACTIVE)
+        .values(state=CredentialsState.DROPPING, slot=None, failure="vanished", not_before=now_ms())
+    )
+    if session.connection().execute(statement).rowcount != 1:
+        return False
+    record_credentials_event(session, Action.VANISHED, row)
+    return True
 
 
 # Work whose process died ----------------------------------------------------------------

@@ -80,7 +80,7 @@ def _run_delete(
     installation: Installation, job: Job, job_lease: Lease, row: Credentials, lease: Lease
 ) -> None:
     try:
-        drop_objects(installation, row, lease, job_lease)
+        drop_objects(installation, row, lease, job_lease, told_at=job.created_at)
     except ClaimLost:
         raise
     except Exception as problem:

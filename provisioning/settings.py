@@ -221,6 +221,13 @@ KEYS: tuple[Key, ...] = (
     Key("CLAIM_SECONDS", _seconds, "10s", "After this silence another process takes work over."),
     Key("SWEEP_SECONDS", _seconds, "3s", "Pause between two recovery and expiry sweeps."),
     Key(
+        "ORPHAN_CHECK_SECONDS",
+        _seconds,
+        "1h",
+        "Pause between two comparisons of the servers with the state, which remove nothing; 0 is "
+        "none.",
+    ),
+    Key(
         "PROJECT_PARALLEL_JOBS",
         _whole(0),
         "0",

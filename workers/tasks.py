@@ -16,7 +16,9 @@ from provisioning import (
     endings,
     expiry,
     notices,
+    orphans,
     reconcile,
+    restores,
     retention,
     running,
 )
@@ -25,6 +27,7 @@ from provisioning.installation import Installation
 from provisioning.sandbox import ending
 from provisioning.turns import next_after
 from workers.app import app
+from workers.clock import keep_clock, read_clock
 from workers.messages import (
     backends_of,
     wake,
@@ -39,8 +42,10 @@ log = structlog.get_logger()
 
 @cache
 def installation() -> Installation:
-    """Return the process's installation, made at its first task."""
-    return Installation(config.load())
+    """Return the process's installation, made at its first task, before that acts on the state."""
+    made = Installation(config.load())
+    restores.notice_restore(made, read_clock(made.code))
+    return made
 
 
 @app.task(name="job", bind=True)
@@ -95,7 +100,10 @@ def drain(backend: str, server: str, size: int) -> None:
 def sweep() -> None:
     """Send messages for what is due, and forget what is old."""
     try:
+        code = installation().code
+        restores.notice_restore(installation(), read_clock(code))
         wake_due(expiry.sweep(installation()), installation().lanes.width)
+        keep_clock(code, restores.last_sweep(installation().database))
         retention.forget_old(installation())
     except StateUnavailable:
         log.warning("state_unavailable", task="sweep")
@@ -126,3 +134,12 @@ def attend_sandbox(credentials_id: int) -> None:
         ending.attend(installation(), credentials_id)
     except StateUnavailable:
         log.warning("state_unavailable", task="ending", credentials=credentials_id)
+
+
+@app.task(name="orphans")
+def check_orphans() -> None:
+    """Tell operators where the servers and the state do not agree."""
+    try:
+        orphans.check(installation())
+    except StateUnavailable:
+        log.warning("state_unavailable", task="orphans")

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from devstack import images
 from devstack.docker import DockerEngine
 from devstack.processes import Process, wait_until
-from provisioning import failpoints
+from provisioning import config, failpoints, orphans
 from provisioning.backends.base import (
     EngineRefused,
     EngineUnavailable,
@@ -24,15 +25,19 @@ from provisioning.backends.base import (
     Spec,
 )
 from provisioning.backends.docker import DockerBackend
+from provisioning.bootstrap import prepare_state
 from provisioning.claims import ClaimLost
 from provisioning.failpoints import FailpointError
+from provisioning.installation import Installation
+from provisioning.mending import mend
 from provisioning.sandbox.base import ContentRefused, Files
 from provisioning.servers import DockerServer
-from provisioning.vault import Secret, generate_password
+from provisioning.vault import Secret, generate_key, generate_password
 from tests.backends.case import lease
 from tests.backends.docker_case import CODE, DockerCase, Loading, say_nothing
 from tests.backends.tls_front import tls_front, write_pair
 from tests.support.certificates import make_certificate
+from tests.support.sandboxes import docker_url
 
 CREATE_POINTS = ("network", "container", "files", "started", "ready")
 #: Those after which something of another kind is left.
@@ -461,6 +466,49 @@ def test_the_inventory_has_what_bears_our_label_and_leads_to_its_removal(
     assert orphan is not None
     docker_case.backend.drop(orphan, lease())
     assert docker_case.remains(spec) == []
+
+
+def test_orphans_of_one_installation_are_removed_and_those_of_another_stay(
+    docker_case: DockerCase, tmp_path: Path
+) -> None:
+    ours, theirs = (
+        Installation(
+            config.load(
+                {
+                    "STATE_URL": f"sqlite:///{tmp_path}/{name}.db",
+                    "BROKER_URL": "redis://127.0.0.1:1/0",
+                    "ENCRYPTION_KEYS": generate_key().reveal(),
+                    "DOCKER_URL": docker_url(docker_case.engine),
+                }
+            )
+        )
+        for name in ("ours", "theirs")
+    )
+    for installation in (ours, theirs):
+        prepare_state(installation.database)
+        assert installation.numbers.take() == 1
+
+    def plant(number: int, code: str) -> str:
+        name = f"{ours.code}_sandbox_{number}"
+        labels = {
+            "provisioning.instance": code,
+            "provisioning.credentials": str(number),
+            "provisioning.type": "jupyter",
+        }
+        docker_case.client.networks.create(name, labels=labels)
+        docker_case.client.containers.create(images.STUB.tag, name=name, labels=labels)
+        return name
+
+    named = {plant(7, ours.code), plant(8, ours.code)}
+    foreign = plant(9, theirs.code)
+    report = orphans.look(ours)
+    assert {one.object.name for one in report.orphans} == named
+    assert mend(ours, report).removed == 2
+    assert orphans.look(ours).clean
+    left = {one.name for one in docker_case.client.containers.list(all=True)}
+    assert foreign in left and not named & left
+    assert mend(theirs, orphans.look(theirs)).removed == 1
+    assert foreign not in {one.name for one in docker_case.client.networks.list()}
 
 
 # Leases ---------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from sqlalchemy import func, select, update
 
 from devstack.processes import wait_until
 from provisioning.database import now_ms
-from provisioning.models import Credentials, Job
+from provisioning.models import Credentials, Job, Sequence
 from provisioning.states import CredentialsState
 from tests.faults.stack import SETTLE, FaultyService
 
@@ -36,3 +36,17 @@ def jobs_of(service: FaultyService, numbers: list[int]) -> list[Job]:
     query = select(Job).where(Job.credentials_id.in_(numbers))
     with service.installation.database.read() as session:
         return list(session.scalars(query))
+
+
+def wait_swept(service: FaultyService, sweeps: int = 1) -> None:
+    """Wait until workers have swept so many times more."""
+    query = select(Sequence.value).where(Sequence.name == "clock")
+
+    def clock() -> int:
+        with service.installation.database.read() as session:
+            return session.execute(query).scalar_one()
+
+    seen = {clock()}
+    wait_until(
+        lambda: len(seen) > sweeps or seen.add(clock()), timeout=SETTLE, what=f"{sweeps} sweeps"
+    )

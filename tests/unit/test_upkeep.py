@@ -32,6 +32,9 @@ class Engine:
         if not self.mended:
             raise Died
 
+    def servers(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         """There is nothing to close."""
 

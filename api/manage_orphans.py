@@ -1,0 +1,19 @@
+"""/provisioning/manage/orphans: where the servers and the state do not agree."""
+
+from flask import Blueprint, Response
+
+from api.manage import authenticate_operator
+from api.requests import installation
+from api.responses import answer
+from provisioning import orphans
+from provisioning.orphan_list import body
+
+blueprint = Blueprint("manage_orphans", __name__, url_prefix="/provisioning/manage")
+
+
+@blueprint.get("/orphans")
+def show() -> Response:
+    """Answer with the report; servers that do not answer in time are named in it."""
+    authenticate_operator()
+    report = orphans.look(installation())
+    return answer({"status": "ok", "counts": report.counts(), **body(report)})
