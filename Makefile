@@ -7,8 +7,9 @@ INSTALLED := $(VENV)/installed
 SCRATCH := $(CURDIR)/.provisioning-test
 TYPED := provisioning workers api devstack snowflake_simulator celeryconfig.py
 PYTEST_OPTIONS ?=
+CHAOS_OPTIONS ?=
 
-.PHONY: help run test lint bench images format env-file clean
+.PHONY: help run test lint bench chaos images format env-file clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -44,6 +45,11 @@ bench: $(INSTALLED) ## Measure the service against raw SQL and raw Docker.
 	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap
 	@$(PYTHON) -m devstack.images
 	@$(PYTHON) -m benchmarks
+
+chaos: $(INSTALLED) ## Break everything for a quarter of an hour and count what is left behind.
+	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap
+	@$(PYTHON) -m devstack.images
+	@$(PYTHON) -m tests.faults.chaos $(CHAOS_OPTIONS)
 
 images: $(INSTALLED) ## Make the images of sandboxes, for machines that reach no registry.
 	@$(PYTHON) -m devstack.sandboxes

@@ -129,16 +129,23 @@ def _bar(bar: Bar | None) -> str:
     return "" if bar is None else str(bar)
 
 
-def describe_environment(admin: Any) -> dict[str, str]:
-    """Return what the figures depend on."""
-    ((mariadb,),) = raw.run(admin, "SELECT VERSION()")
-    ((flush,),) = raw.run(admin, "SELECT @@innodb_flush_log_at_trx_commit")
+def describe_machine() -> dict[str, str]:
+    """Return what any figure depends on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
         "machine": f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+    }
+
+
+def describe_environment(admin: Any) -> dict[str, str]:
+    """Return what the figures depend on."""
+    ((mariadb,),) = raw.run(admin, "SELECT VERSION()")
+    ((flush,),) = raw.run(admin, "SELECT @@innodb_flush_log_at_trx_commit")
+    return {
+        **describe_machine(),
         "servers": f"MariaDB {mariadb} (innodb_flush_log_at_trx_commit={flush}), "
         f"SQLite {sqlite3.sqlite_version} (WAL, synchronous=FULL)",
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
+from tests.faults.record import Record
 from tests.faults.stack import FaultyService
 from tests.support.client import Answer
 
@@ -36,11 +37,12 @@ class Promise:
 
 
 class Ledger:
-    """What the service has promised to all callers of a test."""
+    """What the service has promised to all callers of a test, and what that took."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record | None = None) -> None:
         self._lock = threading.Lock()
         self.promises: dict[str, Promise] = {}
+        self.record = record or Record()
 
     def created(self, token: str, body: dict[str, Any]) -> None:
         """Record an acknowledged credential; an id keeps its password and names for ever."""
@@ -57,6 +59,11 @@ class Ledger:
     def deleted(self, credentials_id: str) -> None:
         with self._lock:
             self.promises[credentials_id].deleted = True
+
+    def waited(self, seconds: float) -> None:
+        """Record what a request took."""
+        with self._lock:
+            self.record.waited(seconds)
 
     def secrets(self) -> set[str]:
         """Return every password and token that was issued."""
@@ -162,6 +169,7 @@ class Caller:
             waited = time.monotonic() - start
             if isinstance(answer, Answer) and answer.status < 500:
                 self.slowest = max(self.slowest, waited)
+                self.ledger.waited(waited)
                 return answer
             foreseen = isinstance(answer, Exception) or answer.status == 503
             if waited > self.patience or not foreseen:

@@ -1,11 +1,14 @@
 """Fixtures of the fault tests: the engines, one service that most tests share, and its oracle."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.snowflake import SimulatedSnowflake
@@ -16,6 +19,8 @@ from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.engines.postgres import PostgresEngine, RedshiftEngine
 from tests.faults.engines.snowflake import CutOffSnowflake, SnowflakeEngine
 from tests.faults.oracle import Oracle
+from tests.faults.record import PROPERTY, Record
+from tests.faults.sandboxes import Judge, SandboxService, environment_of
 from tests.faults.stack import FaultyService
 from tests.support.service import running
 
@@ -25,15 +30,18 @@ TIMEOUT = 2
 
 
 @contextmanager
-def started(engine: Engine) -> Iterator[Engine]:
-    """Run an engine for a block, or skip the test when its server is not installed."""
-    if engine.server.missing():
-        pytest.skip(f"the server of {engine.backend} is not installed")
-    engine.start()
+def started(*engines: Engine) -> Iterator[dict[str, Engine]]:
+    """Run engines for a block, by backend; skip the test when a server is not installed."""
+    for engine in engines:
+        if engine.server.missing():
+            pytest.skip(f"the server of {engine.backend} is not installed")
     try:
-        yield engine
+        with ThreadPoolExecutor(max_workers=len(engines)) as executor:
+            list(executor.map(Engine.start, engines))
+        yield {engine.backend: engine for engine in engines}
     finally:
-        engine.stop()
+        for engine in engines:
+            engine.stop()
 
 
 # Engines that nobody breaks -------------------------------------------------------------
@@ -56,15 +64,15 @@ def postgresql(postgres: Postgres) -> PostgresEngine:
 @pytest.fixture(scope="session")
 def redshift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """On a server of its own: logins belong to a whole server, whatever the database."""
-    with started(RedshiftEngine(Postgres(tmp_path_factory.mktemp("redshift")))) as engine:
-        yield engine
+    with started(RedshiftEngine(Postgres(tmp_path_factory.mktemp("redshift")))) as engines:
+        yield engines["redshift-workspace"]
 
 
 @pytest.fixture(scope="session")
 def snowflake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     server = SimulatedSnowflake(tmp_path_factory.mktemp("snowflake"))
-    with started(SnowflakeEngine(server)) as engine:
-        yield engine
+    with started(SnowflakeEngine(server)) as engines:
+        yield engines["snowflake"]
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +86,13 @@ def engines(
 @pytest.fixture(scope="session")
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Engine]]:
     """One of each again, by backend, to break them."""
-    engines: tuple[Engine, ...] = (
+    with started(
         MySQLEngine(MariaDB(tmp_path_factory.mktemp("mysql"))),
         PostgresEngine(Postgres(tmp_path_factory.mktemp("postgresql"))),
         RedshiftEngine(Postgres(tmp_path_factory.mktemp("redshift"))),
         CutOffSnowflake(SimulatedSnowflake(tmp_path_factory.mktemp("snowflake"))),
-    )
-    with ExitStack() as stack:
-        yield {engine.backend: stack.enter_context(started(engine)) for engine in engines}
+    ) as engines:
+        yield engines
 
 
 # Services -------------------------------------------------------------------------------
@@ -134,10 +141,47 @@ def exposed(
         yield service
 
 
+@pytest.fixture(scope="package")
+def sandbox_service(
+    tmp_path_factory: pytest.TempPathFactory,
+    mariadb: MariaDB,
+    valkey: Valkey,
+    docker_engine: DockerEngine,
+) -> Iterator[SandboxService]:
+    """A service with three workers of sandboxes to kill."""
+    service = SandboxService(
+        tmp_path_factory.mktemp("sandboxes"),
+        mariadb=mariadb,
+        valkey=valkey,
+        environment=environment_of(docker_engine),
+    )
+    with running(service, dockers=3):
+        yield service
+
+
 @pytest.fixture
-def ledger() -> Ledger:
+def judge(
+    sandbox_service: SandboxService, docker_engine: DockerEngine, chaos_row: Record
+) -> Iterator[Judge]:
+    """The judge of a test that starts with three workers and leaves nothing armed."""
+    sandbox_service.revive()
+    yield Judge(sandbox_service, docker_engine, chaos_row)
+    sandbox_service.points.disarm()
+
+
+@pytest.fixture(autouse=True)
+def chaos_row(request: pytest.FixtureRequest) -> Iterator[Record]:
+    """What the test did and found; its report carries it to `make chaos`."""
+    record = Record()
+    yield record
+    if mark := request.node.get_closest_marker("fault"):
+        request.node.user_properties.append((PROPERTY, {**mark.kwargs, **asdict(record)}))
+
+
+@pytest.fixture
+def ledger(chaos_row: Record) -> Ledger:
     """What the test's callers were promised."""
-    return Ledger()
+    return Ledger(chaos_row)
 
 
 @pytest.fixture

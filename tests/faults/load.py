@@ -107,20 +107,21 @@ class Load:
         return dict(answer.body) if sample.good else None
 
     def _record(self, sample: Sample) -> None:
+        self._ledger.waited(sample.seconds)
         with self._lock:
             self.samples.append(sample)
 
     # Judging ------------------------------------------------------------------------
 
-    def bad_outside(self, start: float, end: float) -> list[str]:
-        """Return failures that were answered before ``start`` or after ``end``.
+    def bad_outside(self, *outages: tuple[float, float]) -> list[str]:
+        """Return failures that were answered in none of the outages, each a start and an end.
 
         A read or a drop of what was never made in the outage is no failure.
         """
         return [
             str(sample)
             for sample in self.samples
-            if not sample.good and not (start <= sample.end <= end)
+            if not sample.good and not any(start <= sample.end <= end for start, end in outages)
         ]
 
     def not_plain_outages(self) -> list[str]:

@@ -19,8 +19,8 @@ class Messages:
         self._url = service.environment["BROKER_URL"]
         self._celery = Celery(broker=self._url)
 
-    def send_job(self, job_id: int) -> None:
-        self._celery.send_task("job", (job_id,), queue=QUEUE, retry=False)
+    def send_job(self, job_id: int, queue: str = QUEUE) -> None:
+        self._celery.send_task("job", (job_id,), queue=queue, retry=False)
 
     def send_credentials(self, credentials_id: int) -> None:
         self._celery.send_task("credentials", (credentials_id,), queue=QUEUE, retry=False)

@@ -97,6 +97,7 @@ class Oracle:
         """Settle, then fail with a table unless all six counters are zero."""
         self.settle(timeout)
         findings = self.look()
+        self.ledger.record.found(findings.counts())
         assert not any(findings.counts().values()), f"the oracle objects:\n{findings.table()}"
 
     # Looking ------------------------------------------------------------------------

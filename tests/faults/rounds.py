@@ -19,11 +19,12 @@ from provisioning.states import CredentialsState
 from tests.faults.callers import LOST, Caller, Crowd, Ledger
 from tests.faults.engines.base import Engine
 from tests.faults.oracle import Oracle
+from tests.faults.record import Record
 from tests.faults.stack import FaultyService, Points, supervised
 from tests.support.client import Client
 
 #: How often each point is used. More rounds find rarer orders of events.
-ROUNDS = int(os.environ.get("FAULT_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
 
 #: Points of a request for a drop, a kill and an extend, in a front.
 REQUESTS = (
@@ -75,6 +76,11 @@ class Landed:
             points.arm(name)
             points.wait_taken(name, timeout=PATIENCE)
             self.counts[kind, name] += 1
+
+    def record(self, record: Record) -> None:
+        """Add the kills, each of which was a round."""
+        record.kills += self.counts.total()
+        record.rounds = record.kills
 
     def total(self, kind: str, prefix: str) -> int:
         return sum(
@@ -181,6 +187,7 @@ def kill_in_traffic(
         rounds.join(timeout=longest(max(len(web), len(worker))))
     rounds.assert_no_problems()
     print(f"\n{engine.backend} {type_}\n{landed.table()}")
+    landed.record(ledger.record)
     Oracle(service, ledger).assert_clean()
     traffic.assert_kept()
     traffic.close_sessions()
@@ -211,6 +218,7 @@ def kill_who_cleans_up(
     feeder.assert_no_problems()
     service.points["web"].disarm()
     print(f"\n{engine.backend}\n{landed.table()}")
+    landed.record(ledger.record)
     Oracle(service, ledger).assert_clean()
     assert landed.total("worker", "create.") == len(worker) > 0
     assert landed.total("web", "") == len(web) > 0

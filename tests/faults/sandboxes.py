@@ -14,10 +14,11 @@ from sqlalchemy import select
 from devstack import images
 from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
-from devstack.processes import Process
+from devstack.processes import Process, wait_until
 from devstack.valkey import Valkey
 from provisioning.models import Credentials, Job
 from provisioning.states import UNFINISHED_JOBS, CredentialsState
+from tests.faults.record import Record
 from tests.faults.stack import Points
 from tests.support.client import Client
 from tests.support.docker_engine import remove_all_but_images
@@ -30,6 +31,9 @@ WITH_VOLUME = "provisioning/sandbox-with-volume"
 #: Longest wait for one job: it may lose its worker in one round after the other, so it is longer
 #: than all rounds take on a busy machine.
 PATIENCE = 240
+#: Seconds in which everything is done once nothing is killed any more.
+SETTLED = 30.0
+_COUNTERS = {"volumes": "orphans"}
 
 
 class SandboxService(Service):
@@ -211,7 +215,8 @@ class Traffic:
 class Judge:
     """Compares what an engine has of an installation with the rows, both ways."""
 
-    def __init__(self, service: Service, engine: DockerEngine) -> None:
+    def __init__(self, service: Service, engine: DockerEngine, record: Record) -> None:
+        self._record = record
         self._database = service.installation.database
         self._code = service.installation.code
         self._client = engine.client()
@@ -229,6 +234,14 @@ class Judge:
                 *(f"job {job.id} {job.command} {job.status}" for job in session.scalars(jobs)),
                 *(f"row {row.id} {row.state}: {row.failure}" for row in session.scalars(rows)),
             ]
+
+    def require_clean(self, promised: set[int]) -> None:
+        """Wait until nothing is under way; fail if anything is amiss."""
+        wait_until(lambda: not self.unfinished(), timeout=SETTLED, what="the end of all work")
+        flaws = self.flaws(promised)
+        # A volume that nobody uses is an orphan.
+        self._record.found({_COUNTERS.get(k, k): len(cases) for k, cases in flaws.items()})
+        assert flaws == {}
 
     def flaws(self, promised: set[int] | None = None) -> dict[str, list[str]]:
         """Return what does not fit, by its kind; an empty dictionary is a clean slate.

@@ -15,6 +15,8 @@ from tests.support.service import Service
 
 #: Seconds of a claim and between two sweeps in these tests.
 CLAIM, SWEEP = 4, 1
+#: Seconds of a claim where processes die all the time, and everybody waits for claims to end.
+SHORT_CLAIM = 2
 #: Seconds after which nothing may be unfinished any more, if nothing is down: a claim has to
 #: run out, perhaps that of the one who took over as well, and sweeps have to notice.
 SETTLE = 15.0
@@ -115,6 +117,10 @@ def is_stopped(pid: int) -> bool:
     """Return whether a process is stopped by a signal."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def wait_stopped(pid: int, point: str, *, timeout: float = 10) -> None:
+    wait_until(lambda: is_stopped(pid), timeout=timeout, what=f"a process paused at {point}")
 
 
 class Supervisor:

@@ -25,6 +25,8 @@ from tests.faults.rows import expire, jobs_of, wait_dropped
 from tests.faults.stack import CLAIM, SETTLE, FaultyService
 from tests.support.service import TREE, running
 
+pytestmark = pytest.mark.fault(row="F16")
+
 HOUR = 3600
 #: Seconds that a request takes at most, as far as the times it records are concerned.
 SLACK = 20

@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from devstack.processes import wait_until
 from provisioning.creation import new_row
 from provisioning.database import read_clock
@@ -16,6 +18,8 @@ from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle
 from tests.faults.rows import count_dropped, expire, jobs_of
 from tests.faults.stack import FaultyService, supervised
+
+pytestmark = pytest.mark.fault(row="F14")
 
 #: The long form is ten thousand.
 AMOUNT = int(os.environ.get("DRAIN_CREDENTIALS", "300"))

@@ -43,6 +43,8 @@ from tests.faults.sweeping import (
 )
 from tests.support.servers import empty_state_url
 
+pytestmark = pytest.mark.fault(row="F13")
+
 #: Credentials that are extended in their last moment, in each kind of state database;
 #: `CHAOS_ROUNDS=10000` takes minutes.
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "100"))

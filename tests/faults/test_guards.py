@@ -15,7 +15,7 @@ from devstack.valkey import Valkey
 from tests.faults.callers import LOST, Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
-from tests.faults.stack import FaultyService, is_stopped
+from tests.faults.stack import SHORT_CLAIM, FaultyService, is_stopped
 from tests.support import service as support
 from tests.support.service import running
 
@@ -40,7 +40,8 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 @pytest.fixture
 def guarded(service_directory: Path, mysql: MySQLEngine, valkey: Valkey) -> Iterator[FaultyService]:
     """A service without processes; the tests start the fronts they want."""
-    service = FaultyService(service_directory, [mysql], valkey=valkey)
+    environment = {"CLAIM_SECONDS": str(SHORT_CLAIM)}
+    service = FaultyService(service_directory, [mysql], valkey=valkey, environment=environment)
     with running(service, fronts=0, workers=0, beats=0):
         yield service
 

@@ -18,9 +18,12 @@ from tests.faults.engines.base import ADMIN, ADMIN_PASSWORD, Engine
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.pace import Hammer, Paced, Timings, keep_pace
+from tests.faults.record import Record
 from tests.faults.stack import FaultyService
 from tests.support.client import Answer
 from tests.support.service import running
+
+pytestmark = pytest.mark.fault(row="F10")
 
 #: Seconds after its release within which an engine is used again.
 RECOVERY = 10.0
@@ -51,7 +54,7 @@ def wait_served(service: FaultyService, caller: Caller) -> float:
 
 
 def test_calls_to_hung_servers_fail_at_their_deadline(
-    exposed: FaultyService, breakable: dict[str, Engine], ledger: Ledger
+    exposed: FaultyService, breakable: dict[str, Engine], ledger: Ledger, chaos_row: Record
 ) -> None:
     """All of them hang at once, and one has to wait for none of the others."""
     extends: dict[str, Request] = {}
@@ -80,6 +83,8 @@ def test_calls_to_hung_servers_fail_at_their_deadline(
         ((extension, seconds),) = extended[backend]
         taken = [seconds, *(one for _, one in answers[backend])]
         print(f"\n{backend}: {[round(one, 2) for one in taken]} s, back after {recovered:.1f} s")
+        chaos_row.note("calls fail after {:.1f} s", max(taken))
+        chaos_row.note("engines are used {:.1f} s after their release", recovered)
         # MySQL's passwords have no end of their own, so an extend does not need the server.
         assert extension.status == (200 if backend == "mysql" else 503), extension
         assert {answer.status for answer, _ in answers[backend]} == {503}
@@ -103,7 +108,7 @@ def send_all(
 
 #: How often calm and hang are compared, and the seconds of each.
 ROUNDS = int(os.environ.get("HUNG_ROUNDS", "3"))
-SECONDS = float(os.environ.get("HUNG_SECONDS", "3"))
+SECONDS = float(os.environ.get("HUNG_SECONDS", "2"))
 #: Clients of the engine that hangs: more than a front has threads, each with a pause.
 CROWD, PAUSE = 24, 1.0
 #: Clients of the others, and the seconds from one request of each to its next.
@@ -142,7 +147,7 @@ class Comparison:
 
 @pytest.mark.timeout(120 + ROUNDS * (2 * SECONDS + RECOVERY))
 def test_a_hung_postgresql_slows_neither_mysql_nor_snowflake(
-    exposed: FaultyService, breakable: dict[str, Engine], ledger: Ledger
+    exposed: FaultyService, breakable: dict[str, Engine], ledger: Ledger, chaos_row: Record
 ) -> None:
     engine = breakable["postgresql"]
     clients = [
@@ -169,10 +174,12 @@ def test_a_hung_postgresql_slows_neither_mysql_nor_snowflake(
     print(f"\nPostgreSQL: {hammer}, recovered in {[round(one, 1) for one in recoveries]} s")
     for backend, result in results.items():
         print(f"{backend}: {result}")
+        chaos_row.note("others' p99 {:.2f} times that of the calm", result.ratio())
         assert not [bad for one in (*result.calm, *result.hung) for bad in one.bad]
         assert result.ratio() <= BAR or result.excess() <= SLACK
     assert hammer.statuses[503] > 0
     assert hammer.slowest <= TIMEOUT + 1
+    chaos_row.rounds = ROUNDS
     Oracle(exposed, ledger).assert_clean(timeout=RETRIES)
 
 

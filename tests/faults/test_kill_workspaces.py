@@ -20,7 +20,7 @@ from tests.faults.rounds import (
     longest,
     removal_points,
 )
-from tests.faults.stack import FaultyService
+from tests.faults.stack import SHORT_CLAIM, FaultyService
 from tests.support.service import TREE, running
 
 #: Half as many as on MySQL, which shares all but the backends' own steps.
@@ -40,11 +40,17 @@ def doomed(
 ) -> Iterator[FaultyService]:
     """Two fronts and two workers that are killed all the time."""
     used = [engine for backend, engine in engines.items() if backend != "mysql"]
-    service = FaultyService(tmp_path_factory.mktemp("doomed"), used, valkey=valkey)
+    service = FaultyService(
+        tmp_path_factory.mktemp("doomed"),
+        used,
+        valkey=valkey,
+        environment={"CLAIM_SECONDS": str(SHORT_CLAIM)},
+    )
     with running(service, fronts=2, workers=2):
         yield service
 
 
+@pytest.mark.fault(row="F1", quick=False)
 @pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("backend", ["postgresql", "snowflake"])
 def test_kills_at_every_step_leave_nothing(
@@ -61,6 +67,7 @@ def test_kills_at_every_step_leave_nothing(
     )
 
 
+@pytest.mark.fault(row="F1", quick=False)
 @pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("backend", ["postgresql", "snowflake"])
 def test_kills_of_those_who_clean_up_leave_nothing(
@@ -76,6 +83,7 @@ def test_kills_of_those_who_clean_up_leave_nothing(
     )
 
 
+@pytest.mark.fault(row="F1", quick=False)
 @pytest.mark.timeout(LIMIT)
 def test_kills_on_redshift_leave_nothing(
     doomed: FaultyService, engines: dict[str, Engine], ledger: Ledger

@@ -29,6 +29,8 @@ from tests.faults.oracle import Oracle
 from tests.faults.rows import expire, wait_dropped, wait_swept
 from tests.faults.stack import FaultyService
 
+pytestmark = pytest.mark.fault(row="F21")
+
 #: Orphans and ghosts of each backend: twenty of either in all.
 EACH = 5
 

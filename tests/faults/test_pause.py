@@ -18,17 +18,20 @@ from sqlalchemy import select
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
-from provisioning.models import Credentials, Job, Login
+from provisioning.models import Credentials
 from provisioning.states import CredentialsState
 from provisioning.vault import Secret
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle
-from tests.faults.stack import FaultyService, is_stopped
+from tests.faults.rows import picture
+from tests.faults.stack import FaultyService, is_stopped, wait_stopped
 from tests.support.client import Answer
 from tests.support.servers import connect_as, postgres_state_url
 from tests.support.service import running
+
+pytestmark = pytest.mark.fault(row="F12")
 
 #: Where a front can stop with its work not done.
 BEFORE_THE_END = ("create.intent", *MySQLEngine.create)
@@ -71,10 +74,6 @@ def paused_oracle(paused: FaultyService, mysql: MySQLEngine, ledger: Ledger) -> 
     return Oracle(paused, ledger)
 
 
-def wait_stopped(pid: int, point: str, *, timeout: float = 10) -> None:
-    wait_until(lambda: is_stopped(pid), timeout=timeout, what=f"a process paused at {point}")
-
-
 def is_unfinished(service: FaultyService, token: str, state: CredentialsState) -> bool:
     """Return whether the token has a credential in the state."""
     token_id = service.installation.tokens.verify(Secret(token)).token_id
@@ -91,30 +90,6 @@ def until_in_time(pause: Callable[[], bool], point: str) -> None:
     The signal is for the whole process, and the thread at the point may run on for a moment.
     """
     assert any(pause() for _ in range(ATTEMPTS)), f"the pause at {point} always came too late"
-
-
-def picture(oracle: Oracle) -> tuple[object, ...]:
-    """Return all that a late process might change: rows, and what is on the server."""
-    columns = (
-        Credentials.id,
-        Credentials.state,
-        Credentials.slot,
-        Credentials.claim_token,
-        Credentials.secret,
-        Credentials.failure,
-        Credentials.attempts,
-    )
-    jobs = (Job.id, Job.status, Job.attempts, Job.claim_token, Job.ended_at)
-    with oracle.installation.database.read() as session:
-        rows = session.execute(select(*columns).order_by(Credentials.id)).all()
-        logins = session.execute(select(Login.id, Login.secret).order_by(Login.id)).all()
-        queue = session.execute(select(*jobs).order_by(Job.id)).all()
-    found = [
-        (inventory.objects, inventory.logins, inventory.grants)
-        for engine in oracle.engines.values()
-        if (inventory := engine.take_inventory(oracle.installation.prefix))
-    ]
-    return rows, logins, queue, found
 
 
 class PausedCreations:
@@ -296,12 +271,7 @@ class PausedDrops:
         self._service.points["worker"].arm(point, "pause")
         job = caller.drop_later(body["id"])
         assert job is not None
-        try:
-            worker = self._wait_stopped(point, timeout=2)
-        except TimeoutError:
-            # The message went to a worker that was stopped before, which cannot work on it.
-            self._messages.send_job(job)
-            worker = self._wait_stopped(point, timeout=10)
+        worker = self._wait_stopped(job, point)
         self._ledger.deleted(body["id"])
         if is_unfinished(self._service, caller.token, CredentialsState.DROPPING):
             self._stopped.add(worker)
@@ -309,12 +279,18 @@ class PausedDrops:
         os.kill(worker, signal.SIGCONT)
         return False
 
-    def _wait_stopped(self, point: str, *, timeout: float) -> int:
+    def _wait_stopped(self, job: int, point: str) -> int:
         def newly_stopped() -> list[int]:
             pids = {worker.pid for worker in self._service.workers}
             return [pid for pid in pids - self._stopped if is_stopped(pid)]
 
-        return wait_until(newly_stopped, timeout=timeout, what=f"a worker paused at {point}")[0]
+        what = f"a worker paused at {point}"
+        for _ in range(20):
+            with suppress(TimeoutError):
+                return wait_until(newly_stopped, timeout=0.7, what=what)[0]
+            # The message went to a worker that was stopped before, which cannot work on it.
+            self._messages.send_job(job)
+        raise TimeoutError(what)
 
     def resume(self) -> None:
         for worker in self._stopped:

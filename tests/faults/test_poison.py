@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.models import Job
@@ -17,6 +19,7 @@ ATTEMPTS = 2
 POINT = "drop.locked"
 
 
+@pytest.mark.fault(row="F1", quick=False)
 def test_a_job_that_kills_its_worker_each_time_is_given_up(
     service_directory: Path, mysql: MySQLEngine, valkey: Valkey, ledger: Ledger
 ) -> None:

@@ -16,6 +16,8 @@ from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
 
+pytestmark = pytest.mark.fault(row="F3")
+
 #: Every backend, and on MySQL the types too, whose steps differ.
 CASES = [("mysql", type_) for type_ in MySQLEngine.types]
 CASES += [(backend, "sandbox") for backend in BACKENDS if backend != "mysql"]

@@ -13,6 +13,8 @@ from tests.faults.oracle import Oracle
 from tests.faults.rows import expire, jobs_of, wait_dropped
 from tests.faults.stack import FaultyService
 
+pytestmark = pytest.mark.fault(row="F15")
+
 
 def removals(engine: Engine) -> list[tuple[str, ...]]:
     """Return which parts to remove together."""

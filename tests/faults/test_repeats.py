@@ -21,6 +21,7 @@ from tests.support.servers import connect_as
 TYPES = ("sandbox", "transformations")
 
 
+@pytest.mark.fault(row="F4")
 @pytest.mark.parametrize("type_", TYPES)
 def test_a_client_that_went_away_gets_the_same_credentials_at_its_repeat(
     service: FaultyService, oracle: Oracle, caller: Caller, type_: str
@@ -59,6 +60,7 @@ def _rows_of(oracle: Oracle, caller: Caller) -> int:
         return session.execute(query).scalar_one()
 
 
+@pytest.mark.fault(row="F5")
 @pytest.mark.parametrize("type_", TYPES)
 def test_fifty_equal_creates_at_once_make_one_credential(
     service: FaultyService, oracle: Oracle, caller: Caller, type_: str
@@ -80,6 +82,7 @@ def test_fifty_equal_creates_at_once_make_one_credential(
     oracle.assert_clean()
 
 
+@pytest.mark.fault(row="F6")
 def test_messages_that_come_thrice_late_and_shuffled_have_one_effect(
     service: FaultyService, oracle: Oracle, ledger: Ledger
 ) -> None:

@@ -22,6 +22,8 @@ from tests.faults.rows import wait_dropped, wait_swept
 from tests.faults.stack import SETTLE, FaultyService
 from tests.faults.test_orphans import report, run
 
+pytestmark = pytest.mark.fault(row="F18")
+
 DAY = 86_400_000
 
 

@@ -18,10 +18,12 @@ from provisioning.states import JobStatus
 from tests.faults.callers import Caller, Crowd, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
-from tests.faults.rows import expire, jobs_of, wait_dropped
+from tests.faults.rows import expire, jobs_of, picture, wait_dropped
 from tests.faults.stack import SETTLE, FaultyService, Points, is_stopped
 from tests.faults.sweeping import Sweep, sweep_and_remove, sweep_carelessly, sweeping
-from tests.faults.test_pause import picture, until_in_time
+from tests.faults.test_pause import until_in_time
+
+pytestmark = pytest.mark.fault(row="F12")
 
 TYPES = ("sandbox", "transformations")
 #: How long credentials expire one after the other; `CHAOS_SECONDS=60` is for a minute.

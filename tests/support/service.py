@@ -1,6 +1,5 @@
 """The service as it is deployed: the Procfile's processes, as children of the test."""
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -135,14 +134,11 @@ class Service:
             wait_until(lambda: self._is_ready(port), timeout=START_SECONDS, what="ready again")
 
     def stop(self) -> None:
-        """Stop everything that runs."""
+        """End everything that runs, at once: nobody needs what an orderly end would save."""
         processes = [*self.fronts, *self.beats, *self.workers, *self.dockers]
         HUNT.add_text("arguments of processes", "\n".join(map(_arguments, processes)))
-        stoppers = [threading.Thread(target=process.stop) for process in processes]
-        for stopper in stoppers:
-            stopper.start()
-        for stopper in stoppers:
-            stopper.join()
+        for process in processes:
+            process.kill()
         for port in self._ports.values():
             port.release()
         HUNT.add_files(*self.directory.glob("*.log"), *self.directory.glob("*.db*"))
