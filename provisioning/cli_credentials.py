@@ -10,6 +10,7 @@ from provisioning import operating_credentials as operating
 from provisioning.catalog import BACKENDS
 from provisioning.cli_jobs import open_database, print_table
 from provisioning.cli_sweep import wake_workers
+from provisioning.durations import read_lifetime
 from provisioning.installation import Installation
 from provisioning.jobs import wait_for_job
 from provisioning.manage_tokens import local_operator
@@ -19,7 +20,19 @@ from provisioning.validity import format_time
 
 SECRETS = frozenset({"secret", "private_key"})
 TIMES = frozenset(
-    {"created_at", "touched_at", "expires_at", "dropped_at", "claim_until", "password_ends_at"}
+    {
+        "created_at",
+        "touched_at",
+        "expires_at",
+        "protected_until",
+        "grace_until",
+        "attend_at",
+        "warned_at",
+        "noted_end",
+        "dropped_at",
+        "claim_until",
+        "password_ends_at",
+    }
 )
 wait_option = click.option(
     "--wait", "seconds", type=click.IntRange(min=0), default=0, help="Seconds to wait for its end."
@@ -104,6 +117,28 @@ def extend(credentials_id: int) -> None:
     extension = operating.extend_credentials(installation, local_operator(), credentials_id)
     ends = format_time(extension.expires_at) or "never"
     click.echo(f"credentials {credentials_id} end {ends}")
+
+
+def _read_protection(_: click.Context, __: click.Parameter, text: str) -> int | None:
+    try:
+        return read_lifetime(text)
+    except ValueError as problem:
+        raise click.BadParameter(str(problem)) from None
+
+
+@credentials.command()
+@click.argument("credentials_id", type=int)
+@click.argument("seconds", metavar="DURATION", callback=_read_protection)
+def protect(credentials_id: int, seconds: int | None) -> None:
+    """Keep one for a time from now, such as 7d, whatever its expiration; none ends that."""
+    installation = Installation(configuration.load())
+    row = operating.protect_credentials(installation, local_operator(), credentials_id, seconds)
+    if row.protected_until is None:
+        click.echo(f"credentials {credentials_id} are not protected any more")
+    else:
+        click.echo(
+            f"credentials {credentials_id} are kept until {format_time(row.protected_until)}"
+        )
 
 
 @credentials.command()

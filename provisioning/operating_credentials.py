@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 
 from provisioning import errors, service
-from provisioning.database import Database, now_ms
+from provisioning.database import Database, now_ms, read_clock
 from provisioning.identifiers import read_id
 from provisioning.installation import Installation
 from provisioning.manage_tokens import Operator
 from provisioning.models import Credentials, Job, LocalToken
+from provisioning.protection import protect
 from provisioning.states import CredentialsState
 from provisioning.tokens import Caller, Principal
 from provisioning.vault import Secret
@@ -55,6 +56,20 @@ def extend_credentials(
     row = get_credentials(installation.database, credentials_id)
     caller = _in_place_of_owner(installation, operator, row)
     return service.extend(installation, caller, row.backend, str(row.id))
+
+
+def protect_credentials(
+    installation: Installation, operator: Operator, credentials_id: int, seconds: int | None
+) -> Credentials:
+    """Keep one for so many seconds from now, whatever its expiration; None ends that.
+
+    Raises what `protection.protect` does.
+    """
+    until = None
+    if seconds is not None:
+        with installation.database.read() as session:
+            until = read_clock(session) + seconds * 1000
+    return protect(installation, credentials_id, until, operator.author)
 
 
 def drop_credentials(installation: Installation, operator: Operator, credentials_id: int) -> Job:

@@ -40,13 +40,13 @@ def is_not_over() -> ColumnElement[bool]:
 
 
 def protect(
-    installation: Installation, credentials_id: int, until: int | None, operator: str
+    installation: Installation, credentials_id: int, until: int | None, author: str
 ) -> Credentials:
     """Keep a live credential until a time in milliseconds; None ends its protection.
 
-    One that has expired can be kept as long as no sweep has retired it. Raises
-    ``CredentialsNotFound``, ``ParameterInvalid`` for a time that is over, and
-    ``BackendUnavailable`` when a server that ends passwords by itself cannot be told.
+    ``author`` is who does it, as events name them. One that has expired can be kept as long as no
+    sweep has retired it. Raises ``CredentialsNotFound``, ``ParameterInvalid`` for a time that is
+    over, and ``BackendUnavailable`` when a server that ends passwords by itself cannot be told.
     """
     query = select(Credentials, now_ms()).where(_is_live(credentials_id))
     with installation.database.read() as session:
@@ -58,7 +58,7 @@ def protect(
         raise errors.ParameterInvalid("until", "it has to be in the future")
     row.protected_until = until
     issued = prolong(installation, row)
-    locked = _record(installation, credentials_id, until, operator, issued)
+    locked = _record(installation, credentials_id, until, author, issued)
     if locked.expires_at != row.expires_at:
         # It was extended at the same moment, and the server may have heard of that first.
         prolong(installation, locked)
@@ -70,7 +70,7 @@ def _record(
     installation: Installation,
     credentials_id: int,
     until: int | None,
-    operator: str,
+    author: str,
     issued: dict[str, Any],
 ) -> Credentials:
     with installation.database.write() as session:
@@ -79,14 +79,13 @@ def _record(
         if row is None:
             raise errors.CredentialsNotFound
         detail = {
-            "before": format_time(row.protected_until),
-            "until": format_time(until),
-            "operator": operator,
+            "before": {"protectedUntil": format_time(row.protected_until)},
+            "after": {"protectedUntil": format_time(until)},
         }
         for name, value in {**issued, "protected_until": until}.items():
             setattr(row, name, value)
         row.attend_at = attend_at(installation.config, row, read_clock(session))
-        record_credentials_event(session, Action.PROTECTED, row, detail=detail)
+        record_credentials_event(session, Action.PROTECTED, row, author=author, detail=detail)
     return row
 
 

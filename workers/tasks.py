@@ -5,9 +5,11 @@ does nothing when the row is not due.
 """
 
 from functools import cache
+from typing import Any
 
 import structlog
 from celery import Task
+from celery.signals import worker_init
 
 from provisioning import (
     callbacks,
@@ -42,10 +44,20 @@ log = structlog.get_logger()
 
 @cache
 def installation() -> Installation:
-    """Return the process's installation, made at its first task, before that acts on the state."""
+    """Return the process's installation, made at its start, before it acts on the state."""
     made = Installation(config.load())
-    restores.notice_restore(made, read_clock(made.code))
+    if made.database.is_current():
+        restores.notice_restore(made, read_clock(made.code))
     return made
+
+
+@worker_init.connect
+def begin(**_: Any) -> None:
+    """Make the installation before the first message, whose job need not wait for it."""
+    try:
+        installation()
+    except StateUnavailable:
+        log.warning("state_unavailable", task="begin")
 
 
 @app.task(name="job", bind=True)

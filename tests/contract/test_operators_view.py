@@ -170,6 +170,10 @@ def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) 
     number, path = created["id"], f"/provisioning/mysql/{created['id']}"
     assert "end 20" in run(idle, "credentials", "extend", number)
     assert client.get(path).body["touch"] > created["touch"]
+    assert "kept until 20" in run(idle, "credentials", "protect", number, "7d")
+    assert client.get(path).body["protectedUntil"][:2] == "20"
+    assert "not protected" in run(idle, "credentials", "protect", number, "none")
+    assert "protectedUntil" not in client.get(path).body
     worker = idle.start_worker()
     try:
         assert "is success" in run(idle, "credentials", "kill", number, "--wait", "30")
@@ -181,8 +185,13 @@ def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) 
     told = newest_events(idle.installation.database, 100, credentials_id=int(number))
     author = f"operator:{getuser()}"
     assert [event.action for event in told if event.token_id == author] == [
-        "credentials.extended", "job.accepted", "job.accepted", "credentials.drop_requested",
-    ]  # fmt: skip
+        "credentials.extended",
+        "credentials.protected",
+        "credentials.protected",
+        "job.accepted",
+        "job.accepted",
+        "credentials.drop_requested",
+    ]
     with idle.installation.database.read() as session:
         row = session.get_one(Credentials, int(number))
         jobs = session.scalars(select(Job).where(Job.credentials_id == row.id)).all()

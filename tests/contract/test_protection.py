@@ -48,7 +48,11 @@ def test_a_protected_credential_outlives_its_expiration(
     assert extended["expiration"] > read["protectedUntil"]
     database, action = service.installation.database, "credentials.protected"
     [event] = newest_events(database, 9, credentials_id=id_, action=action)
-    assert event.detail == {"before": None, "until": read["protectedUntil"], "operator": "ada"}
+    assert event.token_id == "ada"
+    assert event.detail == {
+        "before": {"protectedUntil": None},
+        "after": {"protectedUntil": read["protectedUntil"]},
+    }
     assert datetime.fromisoformat(read["protectedUntil"]).utcoffset() is not None
     assert client.delete(path).status == 200
     require_not_found(client.get(path))
