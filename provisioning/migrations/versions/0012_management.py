@@ -12,7 +12,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 }
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 
 def upgrade() -> None:

@@ -11,7 +11,7 @@ TABLE_OPTIONS: dict[str, Any] = {
     "mysql_collate": "utf8mb4_bin",
 }
 
-revision = "0011"
+revision = "0010"
 down_revision = "0009"
 
 

@@ -11,8 +11,8 @@ TABLE_OPTIONS: dict[str, Any] = {
     "mysql_collate": "utf8mb4_bin",
 }
 
-revision = "0010"
-down_revision = "0011"
+revision = "0011"
+down_revision = "0010"
 
 COLUMNS = ("protected_until", "attend_at", "warned_at", "noted_end", "grace_until")
 
