@@ -111,7 +111,7 @@ def _error_body(error: errors.ProvisioningError, status: int, exception_id: str)
         "runId": leading_run_id(),
     }
     headers = {}
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = str(max(installation().config["RETRY_AFTER_SECONDS"], 1))
     if isinstance(error, errors.RateLimited):
         headers["Retry-After"] = str(error.seconds)

@@ -13,7 +13,8 @@ from typing import Any
 from provisioning.catalog import BACKENDS
 from provisioning.errors import ConfigurationError
 from provisioning.origins import read_address
-from provisioning.servers import KINDS, read_servers, url_key
+from provisioning.reading_servers import read_servers
+from provisioning.servers import KINDS, url_key
 from provisioning.settings import KEYS, Key, lifetime_key, limit_key
 
 #: Seconds, a century: a project may have any number, of which not all are times.

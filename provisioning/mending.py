@@ -10,6 +10,7 @@ may be wanted again at that moment; its removal takes the login's lock on the se
 it only if it has no grant.
 """
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,12 +26,14 @@ from provisioning.database import read_clock
 from provisioning.events import Action, record_credentials_event
 from provisioning.installation import Installation
 from provisioning.models import Credentials
-from provisioning.orphans import LIVE, Found, Report, is_of, job_is_over
+from provisioning.orphans import LIVE, Found, Report, is_of, job_is_over, rows_by_id
 from provisioning.reconcile import close_vanished, forget_unused_login, resume
 from provisioning.states import CredentialsState
 
 #: Removals at once. Each server has its own bound besides.
 AT_ONCE = 8
+#: Seconds to wait for workers that were faster, and between two looks.
+PATIENCE, PAUSE = 10.0, 0.1
 
 
 @dataclass(frozen=True)
@@ -154,10 +157,13 @@ def _new_row(backend: str, spec: Spec, now: int) -> Credentials:
 
 
 def _outcome(installation: Installation, numbers: Sequence[int]) -> Outcome:
-    waiting: dict[int, str] = {}
-    with installation.database.read() as session:
-        for number in numbers:
-            row = session.get(Credentials, number)
-            if row is not None and row.state in LIVE:
-                waiting[number] = row.failure or "somebody works on it"
+    """Look what became of the rows; what a worker has taken up by itself is waited for."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = rows_by_id(installation.database, numbers).values()
+        rows = [row for row in found if row.state in LIVE]
+        if all(row.claim_until is None for row in rows) or time.monotonic() > deadline:
+            break
+        time.sleep(PAUSE)
+    waiting = {row.id: row.failure or "somebody works on it" for row in rows}
     return Outcome(len(numbers) - len(waiting), waiting)

@@ -448,12 +448,12 @@ def test_the_inventory_has_what_bears_our_label_and_leads_to_its_removal(
     docker_case: DockerCase,
 ) -> None:
     spec, _ = docker_case.made()
-    labels = {"provisioning.instance": "else", "provisioning.credentials": "7"}
-    with docker_case.foreign("t9x4_sandbox_7", labels=labels):
+    labels = {"provisioning.instance": "else", "provisioning.credentials": "77777"}
+    with docker_case.foreign("t9x4_sandbox_77777", labels=labels):
         found = [
             one
             for one in docker_case.backend.inventory("t9x4_", "one")
-            if one.name in (spec.object_name, "t9x4_sandbox_7")
+            if one.name in (spec.object_name, "t9x4_sandbox_77777")
         ]
     assert [(one.kind, one.name) for one in found] == [
         ("container", spec.object_name),

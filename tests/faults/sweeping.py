@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 
 from devstack.procfile import service_environment
 from provisioning import config
-from provisioning.backends.base import Backend, Spec
+from provisioning.backends.base import Backend, ServerObject, Spec
 from provisioning.claims import Lease
 from provisioning.database import now_ms
 from provisioning.draining import drain
@@ -24,6 +24,7 @@ from provisioning.errors import StateUnavailable
 from provisioning.expiry import FIRST_BATCH, sweep
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
+from provisioning.logs import configure_logs
 from provisioning.models import Credentials
 from provisioning.states import CredentialsState
 from tests.support.service import TREE
@@ -38,6 +39,12 @@ class Standing:
     """In the place of an engine: its objects are always there, and go without a trace."""
 
     ends_passwords = False
+
+    def servers(self) -> list[str]:
+        return ["none"]
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        return []
 
     def exists(self, spec: Spec) -> bool:
         return True
@@ -167,6 +174,7 @@ def sweeping(
 def main() -> None:
     """Sweep until nobody holds the other end of the standard input any more."""
     installation = Installation(config.load())
+    configure_logs("console", "info")
     if not installation.config.servers["mysql"]:
         stand_in(installation)
     sweep: Sweep = sweep_carelessly if CARELESS in sys.argv[1:] else sweep_and_remove

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import update
 
-from provisioning.backends.base import EngineError, Owner, Placement, Spec
+from provisioning.backends.base import EngineError, Owner, Placement, ServerObject, Spec
 from provisioning.installation import Installation
 from provisioning.models import Job
 from provisioning.running import run_job
@@ -24,6 +24,12 @@ class StandInEngine:
         self.goes_on: dict[str, Any] | EngineError = {"connections": 0, "busyKernels": None}
         #: The notes in sandboxes, by their credentials.
         self.notes: dict[int, str] = {}
+
+    def servers(self) -> list[str]:
+        return ["one"]
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        return []
 
     def placements(self, type_: str) -> list[Placement]:
         return [Placement("one", None)]

@@ -194,7 +194,8 @@ class Service:
             features=list(features),
             limits=limits,
         )
-        HUNT.add_secret("token", token.reveal())
+        # The parts before it are ids.
+        HUNT.add_secret("token", token.reveal().rpartition("-")[2])
         return token.reveal()
 
     def client(self, token: str | None = None, *, front: int = 0) -> Client:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -10,7 +9,7 @@ from sqlalchemy import delete, select, update
 
 from devstack.processes import wait_until
 from provisioning import draining
-from provisioning.backends.base import EngineRefused, EngineUnavailable, Spec
+from provisioning.backends.base import EngineRefused, EngineUnavailable, ServerObject, Spec
 from provisioning.claims import Lease
 from provisioning.database import now_ms, read_clock
 from provisioning.draining import LARGEST_BATCH, drain
@@ -31,6 +30,12 @@ class Engine:
         self.dropped: list[int] = []
         self.answers = True
         self.act: Callable[[Spec], None] = lambda spec: None
+
+    def servers(self) -> list[str]:
+        return ["default", "idle", "other"]
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        return []
 
     def exists(self, spec: Spec) -> bool:
         if not self.answers:
@@ -128,16 +133,7 @@ def test_its_audit_is_that_of_any_delete(queue: Queue, engine: Engine) -> None:
         ]
 
 
-def test_a_sweep_names_the_servers_with_expired_rows(
-    queue: Queue, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Named:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-    servers = {"mysql": (Named("default"), Named("idle"), Named("other"))}
-    config = replace(queue.installation.config, servers=servers)
-    monkeypatch.setattr(queue.installation, "config", config)
+def test_a_sweep_names_the_servers_with_expired_rows(queue: Queue, engine: Engine) -> None:
     add(queue, 2), add(queue, 1, ago=-HOUR, server="idle"), add(queue, 1, server="other")
     expired = sweep(queue.installation).expired
     assert sorted(expired) == [("mysql", "default"), ("mysql", "other")]

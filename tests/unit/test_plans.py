@@ -2,13 +2,14 @@
 
 import json
 import re
+import typing
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import String, cast, insert, literal, select, update
 
+from provisioning.backends.base import Backend, ServerObject
 from provisioning.backlog import require_room
 from provisioning.bootstrap import prepare_state
 from provisioning.creation import read_slot
@@ -30,11 +31,17 @@ FEW = 1_200
 DAY = 86_400_000
 
 
-class Named:
-    """As much of a configured server as a sweep wants to know."""
+class Places:
+    """As much of a backend as a sweep wants to know."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def servers(self) -> list[str]:
+        return ["default", "other"]
+
+    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
+        return []
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
@@ -44,8 +51,7 @@ def big(
     """Many finished jobs of few projects, live credentials, and events; a few jobs wait."""
     queue = Queue(empty_state_url(request, request.param, tmp_path_factory.mktemp("plans")))
     prepare_state(queue.installation.database)
-    servers = {"mysql": (Named("default"), Named("other"))}
-    queue.installation.config = replace(queue.installation.config, servers=servers)
+    queue.installation.backends["mysql"] = typing.cast(Backend, Places())
     for row in examples(queue):
         multiply(queue, row)
     queue.add("1", 30, limit=5), queue.add("2", 30), queue.add("3", 30, backend="docker")
