@@ -41,7 +41,7 @@ class Standing:
     ends_passwords = False
 
     def servers(self) -> list[str]:
-        return ["none"]
+        return ["default"]
 
     def inventory(self, prefix: str, server: str) -> list[ServerObject]:
         return []
