@@ -30,6 +30,7 @@ STATUS: dict[str, int] = {
     "method_not_allowed": 405,
     "body_too_large": 413,
     "maintenance": 503,
+    "observing": 503,
     "token_service_unavailable": 503,
     "backend_unavailable": 503,
     "queue_full": 503,

@@ -170,6 +170,17 @@ class ServiceMaintenance(ProvisioningError):
     reason = "maintenance"
 
 
+class Observing(ProvisioningError):
+    """After a restore nothing is removed but what its owner deletes."""
+
+    reason = "observing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The service observes after a restore: `provisioning observe off` ends that."
+        )
+
+
 class BackendDisabled(ProvisioningError):
     reason = "backend_disabled"
 

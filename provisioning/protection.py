@@ -24,10 +24,12 @@ log = structlog.get_logger()
 
 def is_over() -> ColumnElement[bool]:
     """Return the condition for rows past their expiration and their protection."""
-    return and_(
-        Credentials.expires_at <= now_ms(),
-        or_(Credentials.protected_until.is_(None), Credentials.protected_until <= now_ms()),
-    )
+    return and_(Credentials.expires_at <= now_ms(), is_not_protected())
+
+
+def is_not_protected() -> ColumnElement[bool]:
+    """Return the condition for rows that no operator keeps at the moment."""
+    return or_(Credentials.protected_until.is_(None), Credentials.protected_until <= now_ms())
 
 
 def is_not_over() -> ColumnElement[bool]:

@@ -8,12 +8,15 @@ import structlog
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from provisioning import errors
 from provisioning.database import next_numbers, read_clock
 from provisioning.events import Action, record_credentials_event
 from provisioning.installation import Installation
 from provisioning.jobs import record_job
 from provisioning.manage_tokens import Operator
 from provisioning.models import Credentials, Job
+from provisioning.observing import current_observation
+from provisioning.protection import is_not_protected
 from provisioning.states import CredentialsState, JobCommand
 from provisioning.validity import format_time
 
@@ -38,8 +41,11 @@ def collect_garbage(
     """Begin to remove the live credentials of a type that were touched longer ago.
 
     Each is deleted by a job as its owner could, under the owner's name. What is on its way out
-    already is left alone, so a repeat does no harm, and goes on where one that broke off ended.
+    already is left alone, so a repeat does no harm, and goes on where one that broke off ended; and
+    so is what an operator protects. Raises ``Observing`` after a restore: cron may have asked.
     """
+    if current_observation(installation.database) is not None:
+        raise errors.Observing
     with installation.database.read() as session:
         oldest = read_clock(session) - seconds * 1000
         old = (
@@ -47,6 +53,7 @@ def collect_garbage(
             Credentials.backend == backend,
             Credentials.type == type_,
             Credentials.touched_at < oldest,
+            is_not_protected(),
         )
         found = session.scalars(select(Credentials.id).where(*old).order_by(Credentials.id)).all()
     collected = Collected([], [])

@@ -2,12 +2,16 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import select
 
+from provisioning.database import read_clock
+from provisioning.errors import Observing
 from provisioning.events import newest_events
 from provisioning.installation import Installation
 from provisioning.manage_tokens import Operator
 from provisioning.models import Credentials, Job
+from provisioning.observing import observe, stop_observing
 from provisioning.removal import BATCH, collect_garbage
 from provisioning.states import CredentialsState, JobCommand
 from tests.support.rows import HOUR, add_credentials
@@ -60,3 +64,24 @@ def test_many_go_in_batches_each_once_though_several_collect(queue: Queue) -> No
         found = [pool.submit(collect, queue.installation) for _ in range(3)]
     assert sorted(number for one in found for number in one.result()) == old
     assert collect(queue.installation) == []
+
+
+def test_what_an_operator_protects_stays(queue: Queue) -> None:
+    database = queue.installation.database
+    gone, kept = add_credentials(database, 2, age=3 * HOUR)
+    with database.write() as session:
+        session.get_one(Credentials, kept).protected_until = read_clock(session) + HOUR
+    assert collect(queue.installation) == [gone]
+
+
+def test_nothing_is_collected_after_a_restore_until_somebody_says_so(queue: Queue) -> None:
+    database = queue.installation.database
+    (old,) = add_credentials(database, age=3 * HOUR)
+    assert observe(database, "restored")
+    try:
+        with pytest.raises(Observing):
+            collect(queue.installation)
+    finally:
+        with database.write() as session:
+            stop_observing(session)
+    assert collect(queue.installation) == [old]
