@@ -20,7 +20,7 @@ from provisioning.backends.base import EngineUnavailable
 from provisioning.claims import ClaimLost, Lease, owner_name
 from provisioning.database import next_numbers, now_ms, read_clock
 from provisioning.events import Action, credentials_event, job_event, record_events
-from provisioning.expiry import expired_on
+from provisioning.expiry import expired_among, expired_on
 from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
 from provisioning.jobs import close_job, ended, slot_of, success
@@ -126,8 +126,8 @@ def _claim(installation: Installation, backend: str, server: str, size: int) -> 
             return []
         # The sequence's lock keeps others who do the same from finding the same rows.
         numbers = iter(next_numbers(session, "ticket", 2 * size))
-        query = expired_on(backend, server).limit(size).with_for_update()
-        rows = session.scalars(query).all()
+        found = expired_on(backend, server).with_only_columns(Credentials.id).limit(size)
+        rows = session.scalars(expired_among(session.scalars(found).all())).all()
         if not rows:
             return []
         now = read_clock(session)

@@ -3,7 +3,16 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import CompoundSelect, Select, exists, literal, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    exists,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from provisioning.callbacks import due_callbacks
@@ -119,18 +128,26 @@ def expired_on(backend: str, server: str) -> Select[Credentials]:
 
     What an unfinished job works on is left until that has ended (contract 9.1.9).
     """
-    busy = exists().where(Job.slot == Credentials.slot, Job.status.in_(UNFINISHED_JOBS))
     return (
         select(Credentials)
-        .where(
-            Credentials.state == CredentialsState.ACTIVE,
-            Credentials.backend == backend,
-            Credentials.server == server,
-            is_over(),
-            ~busy,
-        )
+        .where(Credentials.backend == backend, Credentials.server == server, *_is_expired())
         .order_by(Credentials.expires_at)
     )
+
+
+def expired_among(numbers: Sequence[int]) -> Select[Credentials]:
+    """Return the query that locks those of the rows which have expired, by their ids alone.
+
+    An extend locks its row and then changes the index of expirations. Who locks the rows by that
+    index does so in the opposite order, and MySQL has one of the two fail.
+    """
+    query = select(Credentials).where(Credentials.id.in_(numbers), *_is_expired())
+    return query.order_by(Credentials.id).with_for_update()
+
+
+def _is_expired() -> tuple[ColumnElement[bool], ...]:
+    busy = exists().where(Job.slot == Credentials.slot, Job.status.in_(UNFINISHED_JOBS))
+    return (Credentials.state == CredentialsState.ACTIVE, is_over(), ~busy)
 
 
 def _with_expired(servers: Sequence[tuple[str, str]]) -> CompoundSelect[str, str]:
