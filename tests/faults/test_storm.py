@@ -29,7 +29,7 @@ from tests.support.service import running
 Result = TypeVar("Result")
 
 #: How long it lasts; `CHAOS_SECONDS=600` is for a weekend.
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
 CLIENTS = 16
 #: Seconds a client repeats a request before it counts as failed.
 PATIENCE = 30.0

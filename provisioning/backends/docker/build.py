@@ -209,15 +209,19 @@ class Build:
                 time.sleep(PACKAGE_PAUSE)
         except (EngineRefused, EngineBusy):
             # The usual reason is that the container has ended, and that has one as well.
-            self._require_running()
+            self._await_end()
             raise
         if code is not None and code > SIGNALLED:
-            # Perhaps with all of the container, which the engine notices a moment later.
-            end = time.monotonic() + END_SECONDS
-            while time.monotonic() < end:
-                self._require_running()
-                time.sleep(PACKAGE_PAUSE)
+            # Perhaps with all of the container.
+            self._await_end()
         return code
+
+    def _await_end(self) -> None:
+        """Raise why the container has ended, if it has: the engine notices a moment later."""
+        end = time.monotonic() + END_SECONDS
+        while time.monotonic() < end:
+            self._require_running()
+            time.sleep(PACKAGE_PAUSE)
 
     def _require_running(self) -> None:
         require_running(self._engine, self._spec, self._secrets)
