@@ -35,7 +35,7 @@ PACKAGE_PAUSE = 0.05
 #: Exit codes above this are those of processes that a signal ended.
 SIGNALLED = 128
 #: Seconds in which the engine notices that a container has ended.
-END_SECONDS = 0.5
+END_SECONDS = 2.0
 #: The main process's output is the container's log, where an operator finds this too.
 INSTALL_COMMAND = ["sh", "-c", 'exec install-package "$1" > /proc/1/fd/1 2>&1', "sh"]
 LOG_OPTIONS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "1"}}
