@@ -46,7 +46,7 @@ bench: $(INSTALLED) ## Measure the service against raw SQL and raw Docker.
 	@$(PYTHON) -m devstack.images
 	@$(PYTHON) -m benchmarks
 
-chaos: $(INSTALLED) ## Break everything for a quarter of an hour and count what is left behind.
+chaos: $(INSTALLED) ## Break everything for half an hour and count what is left behind.
 	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap
 	@$(PYTHON) -m devstack.images
 	@$(PYTHON) -m tests.faults.chaos $(CHAOS_OPTIONS)

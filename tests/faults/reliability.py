@@ -17,7 +17,7 @@ INTRODUCTION = """\
 `make chaos` writes this file. It starts private servers and services of its own, with several
 fronts, workers and schedulers as the `Procfile` has them; breaks them in every way below while
 clients work; lets everything settle; and compares what the state promises with what the servers
-have. It takes about a quarter of an hour, and all of it is gone afterwards.
+have. It takes about half an hour, and all of it is gone afterwards.
 
 Six counters must be zero in every row:
 

@@ -29,6 +29,7 @@ PATIENCE = 0.2
 LONGEST_WAIT = 8.0
 
 
+@pytest.mark.timeout(180 + 2 * PATIENCE * AMOUNT)
 def test_all_go_once_and_callers_do_not_wait_for_it(
     service: FaultyService, oracle: Oracle, ledger: Ledger, mysql: MySQLEngine
 ) -> None:
