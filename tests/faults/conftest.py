@@ -37,7 +37,7 @@ def started(*engines: Engine) -> Iterator[dict[str, Engine]]:
             pytest.skip(f"the server of {engine.backend} is not installed")
     try:
         with ThreadPoolExecutor(max_workers=len(engines)) as executor:
-            list(executor.map(Engine.start, engines))
+            list(executor.map(lambda engine: engine.start(), engines))
         yield {engine.backend: engine for engine in engines}
     finally:
         for engine in engines:

@@ -123,7 +123,7 @@ def service(
 
 
 def bad(load: Load) -> list[str]:
-    return load.bad_outside(float("inf"), float("-inf"))
+    return load.bad_outside()
 
 
 def works(environment: dict[str, str], backend: str) -> bool:
