@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ LOAD = 0.7
 STEPS = ("rotate.proposed", "rotate.told", "rotate.verified", "rotate.confirmed")
 
 
+def wait_ended(sessions: Callable[[], Any]) -> None:
+    """Wait until no session is left: one that is being ended may still answer once."""
+    wait_until(lambda: not sessions(), timeout=10, what="the end of the sessions")
+
+
 class TurningMySQL(MySQLEngine):
     """The server that all tests share, with an administrator of its own."""
 
@@ -62,6 +67,8 @@ class TurningMySQL(MySQLEngine):
 
     def end_admin_sessions(self) -> None:
         self.run(f"KILL CONNECTION USER {self.admin}")
+        processes = "SELECT id FROM information_schema.processlist WHERE user = "
+        wait_ended(lambda: self.run(f"{processes}'{self.admin}'"))
 
 
 class TurningPostgres(PostgresEngine):
@@ -86,9 +93,9 @@ class TurningPostgres(PostgresEngine):
         return f"postgresql://{self.admin}:{FIRST_PASSWORD}@{address}"
 
     def end_admin_sessions(self) -> None:
-        self.run(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.admin}'"
-        )
+        sessions = f"FROM pg_stat_activity WHERE usename = '{self.admin}'"
+        self.run(f"SELECT pg_terminate_backend(pid) {sessions}")
+        wait_ended(lambda: self.run(f"SELECT pid {sessions}"))
 
 
 Turning = TurningMySQL | TurningPostgres
