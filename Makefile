@@ -25,7 +25,7 @@ test: lint ## Check the style and run all tests.
 	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap
 	@$(PYTHON) -m devstack.images
 	@rm -rf $(SCRATCH) && mkdir -p $(SCRATCH)/tmp
-	@TMPDIR=$(SCRATCH)/tmp $(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder \
+	@TMPDIR=$(SCRATCH)/tmp $(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder \
 		--basetemp=$(SCRATCH)/pytest \
 		-o cache_dir=$(SCRATCH)/cache $(if $(CI),-p devstack.no_skips) $(PYTEST_OPTIONS); \
 		status=$$?; rm -rf $(SCRATCH); exit $$status
