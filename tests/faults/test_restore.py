@@ -85,7 +85,11 @@ def test_a_restored_state_drops_nothing_until_told(
     dropped.drop(bodies[dropped]["id"])
     late = Caller(service, Ledger())
     made_since = late.create("transformations")
+    broker = redis.Redis.from_url(service.environment["BROKER_URL"])
+    key = f"provisioning:{service.installation.code}:clock"
     stop_processes(service)
+    # A broker that remembers would tell first.
+    assert broker.delete(key) == 1
     restore(service, tmp_path / "copy.db", [bodies[extended]["id"], bodies[kept]["id"]])
 
     restart(service)
@@ -123,8 +127,6 @@ def test_a_restored_state_drops_nothing_until_told(
     Oracle(service, ledger).assert_clean()
 
     # A broker that remembers tells, too, where nothing was made since.
-    broker = redis.Redis.from_url(service.environment["BROKER_URL"])
-    key = f"provisioning:{service.installation.code}:clock"
     with closing(broker):
         broker.set(key, int(broker.get(key)) + DAY)
     wait_until(lambda: observing(service), timeout=SETTLE, what="the service observes")
