@@ -124,8 +124,8 @@ _POSITIONS = (
 )
 _TOKENS = (
     "INSERT INTO local_tokens (id, digest, description, project_id, project_name, features, "
-    f"created_at) {_POSITIONS} "
-    "SELECT :first + i, digest(i), 'benchmark', '70', 'Benchmark', '[]', 1750000000000 "
+    f"limits, created_at) {_POSITIONS} "
+    "SELECT :first + i, digest(i), 'benchmark', '70', 'Benchmark', '[]', '{}', 1750000000000 "
     "FROM positions"
 )
 _CREDENTIALS = (
