@@ -94,12 +94,13 @@ def retire(session: Session, row: Credentials) -> None:
     )
 
 
-def sweep(installation: Installation) -> Due:
+def sweep(installation: Installation, outside: int | None = None) -> Due:
     """Forget old keys, and return everything that is due.
 
-    Safe at any time and in any number: what is due is claimed before it is worked on.
+    Safe at any time and in any number: what is due is claimed before it is worked on. ``outside``
+    is the time of the last sweep that the broker keeps, if any (`restores`).
     """
-    begin_sweep(installation)
+    begin_sweep(installation, outside)
     forget_old_keys(installation.database)
     due = Due([], [], [], [])
     servers = [

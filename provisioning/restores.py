@@ -59,9 +59,9 @@ def _compare(installation: Installation, outside: int | None) -> None:
         _ask_servers(installation)
 
 
-def begin_sweep(installation: Installation) -> None:
+def begin_sweep(installation: Installation, outside: int | None) -> None:
     """Look whether the state is an old one, then note in it that it is in use."""
-    notice_restore(installation)
+    notice_restore(installation, outside)
     with installation.database.write() as session:
         _tick(session)
 

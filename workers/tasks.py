@@ -4,6 +4,8 @@ A message may be lost, repeated, late or out of order: each task claims the row 
 does nothing when the row is not due.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -51,20 +53,27 @@ def installation() -> Installation:
     return made
 
 
+@contextmanager
+def state_needed(task: str, **where: Any) -> Iterator[None]:
+    """Log that the state database was away, and no more: a sweep finds what was not done."""
+    try:
+        yield
+    except StateUnavailable:
+        log.warning("state_unavailable", task=task, **where)
+
+
 @worker_init.connect
 def begin(**_: Any) -> None:
     """Make the installation before the first message, whose job need not wait for it."""
-    try:
+    with state_needed("begin"):
         installation()
-    except StateUnavailable:
-        log.warning("state_unavailable", task="begin")
 
 
 @app.task(name="job", bind=True)
 def run_job(self: Task, job_id: int) -> None:
     """Run the due job whose turn it is, then wake one that waited for its end."""
     backends = backends_of(self.request.delivery_info["routing_key"])
-    try:
+    with state_needed("job", job=job_id):
         job = running.run_job(installation(), job_id, backends)
         if job is None:
             return
@@ -73,85 +82,64 @@ def run_job(self: Task, job_id: int) -> None:
             wake(*following)
         if callbacks.is_due(installation(), job.id):
             wake_callback(job.id, job.backend)
-    except StateUnavailable:
-        # The claim runs out and the sweep brings the job back.
-        log.warning("state_unavailable", task="job", job=job_id)
 
 
 @app.task(name="credentials")
 def resume_credentials(credentials_id: int) -> None:
     """Finish a creation or removal whose process died."""
-    try:
+    with state_needed("credentials", credentials=credentials_id):
         reconcile.resume(installation(), credentials_id)
-    except StateUnavailable:
-        log.warning("state_unavailable", task="credentials", credentials=credentials_id)
 
 
 @app.task(name="callback")
 def send_callback(job_id: int) -> None:
     """Tell of a job's end."""
-    try:
+    with state_needed("callback", job=job_id):
         callbacks.deliver(installation(), job_id)
-    except StateUnavailable:
-        log.warning("state_unavailable", task="callback", job=job_id)
 
 
 @app.task(name="drain")
 def drain(backend: str, server: str, size: int) -> None:
     """Remove a batch of what has expired on a server, and have somebody go on with it."""
-    try:
+    with state_needed("drain", backend=backend, server=server):
         following = draining.drain(installation(), backend, server, size)
-    except StateUnavailable:
-        log.warning("state_unavailable", task="drain", backend=backend, server=server)
-        return
-    if following is not None:
-        wake_drain(backend, server, following)
+        if following is not None:
+            wake_drain(backend, server, following)
 
 
 @app.task(name="sweep")
 def sweep() -> None:
     """Send messages for what is due, and forget what is old."""
-    try:
+    with state_needed("sweep"):
         code = installation().code
-        restores.notice_restore(installation(), read_clock(code))
-        wake_due(expiry.sweep(installation()), installation().lanes.width)
+        wake_due(expiry.sweep(installation(), read_clock(code)), installation().lanes.width)
         keep_clock(code, restores.last_sweep(installation().database))
         retention.forget_old(installation())
-    except StateUnavailable:
-        log.warning("state_unavailable", task="sweep")
 
 
 @app.task(name="warnings")
 def warn() -> None:
     """Warn of the ends that are near, and send messages for what is to be done about them."""
-    try:
+    with state_needed("warnings"):
         wake_endings(endings.take_due(installation()))
-    except StateUnavailable:
-        log.warning("state_unavailable", task="warnings")
 
 
 @app.task(name="notice")
 def send_notice(notice_id: int) -> None:
     """Tell the operator's server of a credential's end."""
-    try:
+    with state_needed("notice", notice=notice_id):
         notices.deliver(installation(), notice_id)
-    except StateUnavailable:
-        log.warning("state_unavailable", task="notice", notice=notice_id)
 
 
 @app.task(name="ending")
 def attend_sandbox(credentials_id: int) -> None:
     """Look after a sandbox that is about to end."""
-    try:
+    with state_needed("ending", credentials=credentials_id):
         ending.attend(installation(), credentials_id)
-    except StateUnavailable:
-        log.warning("state_unavailable", task="ending", credentials=credentials_id)
 
 
 @app.task(name="orphans")
 def check_orphans() -> None:
     """Tell operators where the servers and the state do not agree."""
-    try:
+    with state_needed("orphans"):
         orphans.check(installation())
-    except StateUnavailable:
-        log.warning("state_unavailable", task="orphans")
