@@ -97,16 +97,16 @@ def make(service: FaultyService, engine: MySQLEngine, amount: int) -> list[int]:
         row = new_row(installation, owner, backend, "transformations", slot, "default", now)
         row.state, row.claim_owner = CredentialsState.ACTIVE, None
         rows.append(row)
+    # As the service does it: what a server has before any row names it is a sign of a lost state.
+    with installation.database.write() as session:
+        session.add_all(rows)
     with engine.server.connect() as connection, connection.cursor() as cursor:
         for row in rows:
             cursor.execute(f"CREATE DATABASE `{row.object_name}`")
             cursor.execute(f"CREATE USER `{row.user_name}`@`%` IDENTIFIED BY 'Secret4711'")
             pattern = row.object_name.replace("_", "\\_")
             cursor.execute(f"GRANT ALL PRIVILEGES ON `{pattern}`.* TO `{row.user_name}`@`%`")
-    with installation.database.write() as session:
-        session.add_all(rows)
-        session.flush()
-        return [row.id for row in rows]
+    return [row.id for row in rows]
 
 
 def connections_of(pid: int, port: int) -> int:
