@@ -88,25 +88,6 @@ def drop(connection: Any, name: str) -> None:
     run(connection, f"DROP USER `{name}`@`%`", f"DROP DATABASE `{name}`")
 
 
-def remove(connection: Any, name: str) -> None:
-    """Run what the service runs to remove a login that nobody uses."""
-    pattern = name.replace("_", "\\_")
-    sessions = f"SELECT id FROM information_schema.processlist WHERE user = '{name}'"
-    run(
-        connection,
-        f"SELECT GET_LOCK('{name}', 0)",
-        f"ALTER USER IF EXISTS `{name}`@`%` ACCOUNT LOCK",
-        sessions,
-        f"DROP USER IF EXISTS `{name}`@`%`",
-        sessions,
-        f"DROP DATABASE IF EXISTS `{name}`",
-        f"SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}'",
-        "SELECT COUNT(*) FROM mysql.db "
-        f"WHERE Host = '%' AND User = '{name}' AND Db IN ('{name}', '{pattern}')",
-        "SELECT RELEASE_ALL_LOCKS()",
-    )
-
-
 def create_in_parallel(connections: list[Any], amount: int) -> float:
     """Make ``amount`` credentials with one thread for each connection; return the rate."""
     return in_parallel(create, connections, [new_name() for _ in range(amount)])

@@ -56,8 +56,10 @@ METHOD = """\
   HTTP is the same through a job, a broker and a worker, until the caller has its 200.
 - **P7.** Credentials are written into the state as just expired, their logins and databases made
   by raw SQL; the time runs from the first delete job's record to the last one's end. Raw drops as
-  many, over as many connections as one worker process uses for it: once with the statements that
-  the service runs (lock, list sessions, drop, look), once with the two DROPs alone.
+  many with the two DROPs alone, over as many connections as one worker process uses for it; the
+  service also locks, lists sessions, looks that all is gone, and keeps jobs and an audit. The more
+  logins a server has, the more of the time is its own: the few hundred of `make bench` measure the
+  worker's processor time.
   `--only P7 P8 --expired 10000` is the long form.
 - **P8.** One client creates, and another credential is deleted, now and then: first in a quiet
   time, then while as many expire at once. All rounds together.

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
-from provisioning.backends.base import EngineUnavailable
+from provisioning.backends.base import Backend, BulkBackend, EngineUnavailable
 from provisioning.claims import ClaimLost, Lease, owner_name
 from provisioning.database import next_numbers, now_ms, read_clock
 from provisioning.events import Action, credentials_event, job_event, record_events
@@ -202,11 +202,12 @@ def _beginning(one: _Removal) -> list[dict[str, Any]]:
 
 
 def _remove(installation: Installation, removals: list[_Removal]) -> bool:
-    """Drop one after the other; return False when one failed, which leaves the rest to sweeps."""
+    """Drop them all; return False when one failed, which leaves the rest to sweeps."""
     backend = backend_of(installation, removals[0].row)
-    done: list[_Removal] = []
     with installation.keeper.keep(*(lease for one in removals for lease in _leases(one))):
-        for position, one in enumerate(removals):
+        done = _drop_together(backend, removals)
+        left = [one for one in removals if one not in done]
+        for position, one in enumerate(left):
             try:
                 backend.drop(spec_of(one.row), one.lease)
             except ClaimLost:
@@ -214,12 +215,26 @@ def _remove(installation: Installation, removals: list[_Removal]) -> bool:
             except Exception as problem:
                 _settle(installation, done)
                 _delay(installation, one, problem)
-                _hand_back(installation, removals[position + 1 :])
+                _hand_back(installation, left[position + 1 :])
                 return False
             else:
                 done.append(one)
         _settle(installation, done)
     return True
+
+
+def _drop_together(backend: Backend, removals: list[_Removal]) -> list[_Removal]:
+    """Return those that went with others; what keeps the rest is seen one by one."""
+    done: list[_Removal] = []
+    if not isinstance(backend, BulkBackend):
+        return done
+    by_id = {one.row.id: one for one in removals}
+    try:
+        for specs in backend.drop_many([(spec_of(one.row), one.lease) for one in removals]):
+            done.extend(by_id[spec.credentials_id] for spec in specs)
+    except Exception as problem:
+        log.warning("not_dropped_together", failure=describe(problem))
+    return done
 
 
 def _leases(one: _Removal) -> tuple[Lease, Lease]:

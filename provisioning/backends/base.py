@@ -7,6 +7,7 @@ holder that was replaced cannot change anything on the server, however late it w
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -193,6 +194,18 @@ class Backend(Protocol):
 
         The mark is the name's ``prefix``, or on engines with labels the installation's label.
         With an empty prefix, only what has the form of our names is listed.
+        """
+
+
+@runtime_checkable
+class BulkBackend(Protocol):
+    """An engine on which many go with fewer statements than one by one."""
+
+    def drop_many(self, removals: Sequence[tuple[Spec, Lease]]) -> Iterator[list[Spec]]:
+        """Do what `drop` does for those of one server that can go together.
+
+        Yields those that are gone, some at a time. Raises as `drop` does; then `drop` tells
+        what is wrong with which one.
         """
 
 

@@ -15,6 +15,8 @@ from cryptography.x509.oid import NameOID
 
 from devstack.mariadb import MariaDB
 from provisioning.backends.mysql import MySQLBackend
+from provisioning.backends.mysql.backend import TOGETHER
+from provisioning.claims import ClaimLost
 from provisioning.config import Limits
 from provisioning.vault import Secret, generate_password
 from tests.backends.case import NO_LIMITS, lease
@@ -24,6 +26,12 @@ from tests.backends.conftest import MySQLCase, mysql_server
 @pytest.fixture
 def sandbox(mysql_backend: MySQLBackend, mariadb: MariaDB) -> MySQLCase:
     return MySQLCase(mysql_backend, "sandbox", mariadb)
+
+
+@pytest.fixture
+def plain(mysql_backend: MySQLBackend, mariadb: MariaDB) -> MySQLCase:
+    """Credentials with a login of their own."""
+    return MySQLCase(mysql_backend, "transformations", mariadb)
 
 
 def test_an_underscore_in_the_name_opens_no_other_database(sandbox: MySQLCase) -> None:
@@ -48,6 +56,47 @@ def test_drop_removes_routines_triggers_and_events(sandbox: MySQLCase) -> None:
         cursor.execute("CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1")
     sandbox.backend.drop(spec, lease())
     assert sandbox.remains(spec) == []
+
+
+def test_many_go_together_with_their_sessions(plain: MySQLCase, sandbox: MySQLCase) -> None:
+    made = [plain.made() for _ in range(TOGETHER + 2)]
+    shared, _ = sandbox.made(person="4")
+    specs = [spec for spec, _ in made]
+    with plain.session(*made[0]) as first, plain.session(*made[-1], autocommit=False) as last:
+        with last.cursor() as cursor:
+            cursor.execute("CREATE TABLE t (a INT)")
+            cursor.execute("INSERT INTO t VALUES (1)")
+        removals = [(spec, lease()) for spec in (*specs[:3], shared, *specs[3:])]
+        assert list(plain.backend.drop_many(removals)) == [specs[:TOGETHER], specs[TOGETHER:]]
+        for connection in (first, last):
+            with pytest.raises(pymysql.Error), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+    assert [plain.remains(spec) for spec in specs] == [[]] * len(specs)
+    assert sandbox.backend.exists(shared)
+    # Some of them again, with one that is there.
+    fresh, _ = plain.made()
+    removals = [(spec, lease()) for spec in (specs[0], fresh)]
+    assert list(plain.backend.drop_many(removals)) == [[specs[0], fresh]]
+    assert plain.remains(fresh) == []
+
+
+def test_a_stale_holder_of_one_of_many_is_ended(plain: MySQLCase) -> None:
+    specs = [plain.made()[0] for _ in range(3)]
+    stale = plain.hold_lock(specs[1])
+    assert list(plain.backend.drop_many([(spec, lease()) for spec in specs])) == [specs]
+    with pytest.raises(pymysql.Error), stale.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    assert [plain.remains(spec) for spec in specs] == [[]] * 3
+
+
+def test_a_lost_claim_keeps_all_that_would_go_with_it(plain: MySQLCase) -> None:
+    made = [plain.made() for _ in range(3)]
+    removals = [(spec, lease(seconds=60 if spec != made[2][0] else -1)) for spec, _ in made]
+    with pytest.raises(ClaimLost):
+        list(plain.backend.drop_many(removals))
+    for one in made:
+        with plain.session(*one):
+            pass
 
 
 def test_a_lost_grant_counts_as_vanished(sandbox: MySQLCase) -> None:

@@ -1,6 +1,6 @@
 """Batches of expired credentials, on each state database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -49,6 +49,22 @@ class Engine:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+class BulkEngine(Engine):
+    """Where four at a time go together, unless one of them does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[list[int]] = []
+
+    def drop_many(self, removals: Sequence[tuple[Spec, Lease]]) -> Iterator[list[Spec]]:
+        for first in range(0, len(removals), 4):
+            specs = [spec for spec, _ in removals[first : first + 4]]
+            for spec in specs:
+                self.act(spec)
+            self.groups.append([spec.credentials_id for spec in specs])
+            yield specs
 
 
 @pytest.fixture
@@ -168,6 +184,38 @@ def test_one_that_fails_is_tried_again_and_the_rest_go_on(queue: Queue, engine: 
         claimed = queue.claim(job.id)
         assert claimed is not None and claimed.row_lease is not None
     assert queue.claim(failed.id) is None
+
+
+def test_what_can_go_together_is_dropped_once(
+    queue: Queue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk = BulkEngine()
+    monkeypatch.setitem(queue.installation.backends, "mysql", bulk)
+    numbers = add(queue, 6)
+    drain(queue.installation, "mysql", "default", 6)
+    assert sorted(len(group) for group in bulk.groups) == [2, 4] and bulk.dropped == []
+    assert sorted(number for group in bulk.groups for number in group) == numbers
+    assert {row.state for row in rows(queue).values()} == {CredentialsState.DROPPED}
+    assert {job.status for job in jobs(queue)} == {JobStatus.SUCCESS}
+
+
+def test_one_that_fails_is_found_among_those_that_go_together(
+    queue: Queue, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk = BulkEngine()
+    monkeypatch.setitem(queue.installation.backends, "mysql", bulk)
+    numbers = [add(queue, 1, ago=ago * 1000)[0] for ago in range(20, 10, -1)]
+
+    def refuse(spec: Spec) -> None:
+        if spec.credentials_id == numbers[6]:
+            raise EngineRefused("server default: DROP USER: error 1227")
+
+    bulk.act = refuse
+    assert drain(queue.installation, "mysql", "default", 10) is None
+    assert bulk.groups == [numbers[:4]] and bulk.dropped == numbers[4:6]
+    found = [job.status for job in jobs(queue)]
+    assert found == [JobStatus.SUCCESS] * 6 + [JobStatus.PROCESSING] * 4
+    assert [job.failure is not None for job in jobs(queue)].index(True) == 6
 
 
 def test_one_that_was_extended_stays(queue: Queue, engine: Engine) -> None:
