@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -68,6 +69,7 @@ def main() -> int:
         environment = report.describe_environment(bench.admin)
         figures = _measure(bench, options.only or list(MEASURES))
     seconds, others = time.monotonic() - start, neighbours.cores()
+    environment["command"] = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     environment["this run"] = f"{seconds:.0f} s, while other programs used {others:.2f} cores"
     _say(f"\n{report.table(figures)}\n\nThis run: {environment['this run']}.")
     if not options.quick and not options.only:
