@@ -21,6 +21,7 @@ from provisioning.servers import DockerServer
 from provisioning.vault import Secret, generate_password
 from tests.backends.case import lease
 from tests.support.certificates import make_certificate
+from tests.support.sandbox import run_in
 
 CODE = "t9x4"
 #: Different for each credential of a run, on whichever server.
@@ -137,8 +138,7 @@ class DockerCase:
 
     def run(self, spec: Spec, command: str) -> tuple[int, str]:
         """Run a command in the sandbox, as its user."""
-        done = self.container(spec).exec_run(["sh", "-c", command])
-        return done.exit_code, done.output.decode()
+        return run_in(self.container(spec), "sh", "-c", command)
 
     def remains(self, spec: Spec) -> list[str]:
         """Return what the engine still has under the sandbox's name."""

@@ -335,6 +335,17 @@ def test_in_use_follows_connections_from_outside(
     wait_until(lambda: not docker_case.backend.in_use(spec), timeout=2, what="not in use")
 
 
+def test_an_engine_that_loses_output_hides_nobody(
+    docker_case: DockerCase, shared: tuple[Spec, Secret], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _ = shared
+    engine = docker_case.backend._engines[spec.server]
+    real, lost = engine.output_of, iter((b"", b""))
+    monkeypatch.setattr(engine, "output_of", lambda *given: next(lost, None) or real(*given))
+    with docker_case.connect(spec):
+        assert docker_case.backend.in_use(spec) is True
+
+
 def test_a_stopped_sandbox_exists_and_is_started_again_with_its_data(
     docker_case: DockerCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from devstack import images
 from devstack.docker import RUNTIME, DockerEngine, InUse
 from devstack.docker_network import NAMESPACES
 from devstack.processes import StartFailed, processes_mentioning, wait_until
-from tests.support.sandbox import created, published_port
+from tests.support.sandbox import created, published_port, run_in
 
 TREE = Path(__file__).parents[2]
 ENGINE_PARTS = {"dockerd", "containerd", "containerd-shim-runc-v2"}
@@ -233,9 +233,9 @@ def test_sandbox_reaches_neither_the_engines_host_nor_the_machine(
         inside = docker_engine.network.inside([sys.executable, "-c", CONNECT, machine, str(port)])
         subprocess.run(inside, check=True)
         for host, reached in ((machine, port), (docker_engine.public_host, published_port(stub))):
-            status, output = stub.exec_run(["python3", "-c", CONNECT, host, str(reached)])
+            status, output = run_in(stub, "python3", "-c", CONNECT, host, str(reached))
             assert status == 1
-            assert b"timed out" in output
+            assert "timed out" in output
 
 
 RUN_ON_HOST = """

@@ -15,6 +15,7 @@ from devstack.valkey import Valkey
 from provisioning.models import Base, Credentials, Job
 from tests.faults.messages import Messages
 from tests.faults.sandboxes import SandboxService, Visitor, environment_of
+from tests.support.sandbox import run_in
 from tests.support.sandboxes import objects_of
 from tests.support.service import Service, running
 
@@ -116,8 +117,8 @@ def _container(engine: DockerEngine, number: int) -> str:
         network.attrs,
         container.top(ps_args="-eww -o pid,args"),
         container.logs().decode(),
-        container.exec_run(["sh", "-c", PROCESSES], user="1000").output.decode(errors="replace"),
-        container.exec_run(["sh", "-c", PROCESSES], user="0").output.decode(errors="replace"),
+        run_in(container, "sh", "-c", PROCESSES, user="1000")[1],
+        run_in(container, "sh", "-c", PROCESSES, user="0")[1],
     )
     return "\n".join(map(str, seen))
 

@@ -20,8 +20,25 @@ from devstack.images import Image
 from devstack.processes import wait_until
 
 USER = "jupy_70_4"
+_MARK = "=end="
 _numbers = itertools.count(1)
 DIRECTORIES = ("in", "in/tables", "in/files", "in/user", "out", "out/tables", "out/files")
+
+
+def run_in(container: Any, *command: str, user: str = "") -> tuple[int, str]:
+    """Run a command in a container; status and output.
+
+    An engine may lose all that a short one wrote (https://github.com/moby/moby/issues/27289): what
+    comes back without our mark is run again.
+    """
+    marked = ["sh", "-c", '"$@"; status=$?; printf "%s" "$0"; exit $status', _MARK, *command]
+    for _ in range(5):
+        done = container.exec_run(marked, user=user)
+        output: str = done.output.decode(errors="replace")
+        # What goes to the standard error may arrive after it.
+        if _MARK in output:
+            return done.exit_code, output.replace(_MARK, "")
+    raise AssertionError(f"the engine lost the output of {command}: {output!r}")
 
 
 @dataclass
@@ -49,8 +66,7 @@ class Sandbox:
 
     def run(self, *command: str) -> tuple[int, str]:
         """Run a command in the container as its user; status and output."""
-        done = self.container.exec_run(list(command))
-        return done.exit_code, done.output.decode()
+        return run_in(self.container, *command)
 
     def is_ready(self) -> bool:
         """Whether the page answers."""

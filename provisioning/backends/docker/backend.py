@@ -48,6 +48,9 @@ OBJECT_NAME_LIMIT = 63
 PORT_SECONDS = 0.5
 #: The file that tells a sandbox's user of its end.
 NOTE = "EXPIRES.txt"
+#: Tries of a command that always writes something: of a short one an engine may lose everything
+#: (https://github.com/moby/moby/issues/27289), and a sandbox would look as if nobody used it.
+OUTPUT_TRIES = 3
 ACTIVITY_COMMAND = f"{TABLES_COMMAND}; command -v sandbox-activity > /dev/null && sandbox-activity"
 
 
@@ -205,12 +208,16 @@ class DockerBackend:
         """Do nothing: a sandbox's password ends with the sandbox."""
 
     def _output(self, spec: Spec, command: str) -> str | None:
-        """Return what a command in the sandbox writes; None when it does not run."""
+        """Return what a command in the sandbox writes (something); None when it does not run."""
         engine = self._engines[spec.server]
         container = self._owned(engine, spec).container()
         if container is None or container.status != "running":
             return None
-        output = engine.output_of(container.id, ["sh", "-c", command])
+        output: bytes | None = b""
+        for _ in range(OUTPUT_TRIES):
+            output = engine.output_of(container.id, ["sh", "-c", command])
+            if output is None or output:
+                break
         return None if output is None else output.decode(errors="replace")
 
     # End ----------------------------------------------------------------------------
