@@ -1,6 +1,6 @@
 """Celery's settings. Jobs live in the state database; the broker only carries wake-ups."""
 
-from provisioning import config
+from provisioning.configuration import config
 from workers.schedule import Steadily
 
 _settings = config.load()

@@ -19,10 +19,10 @@ from api import (
     sandboxes,
 )
 from api.waiting import WaitingRoom
-from provisioning import config
+from provisioning.configuration import config
+from provisioning.configuration.logs import configure_logs
 from provisioning.installation import Installation
-from provisioning.logs import configure_logs
-from provisioning.restores import notice_restore
+from provisioning.orphans.restore import notice_restore
 
 
 def create_app(installation: Installation | None = None) -> Flask:

@@ -10,11 +10,10 @@ from api.requests import installation, read_parameters
 from api.responses import answer
 from api.schemas import NoParameters
 from provisioning import errors
-from provisioning.audit import EventSearch, find_events
-from provisioning.events import Action
-from provisioning.identifiers import read_id
-from provisioning.models import Event
-from provisioning.validity import format_time
+from provisioning.state.event_search import EventSearch, find_events
+from provisioning.state.events import Action
+from provisioning.state.formats import format_time, read_id
+from provisioning.state.models import Event
 
 blueprint = Blueprint("audit", __name__, url_prefix="/provisioning/manage")
 

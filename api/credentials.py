@@ -9,13 +9,14 @@ from api.requests import authenticate, installation, preferred_wait, read_parame
 from api.responses import answer, quota_warning
 from api.schemas import CreateCredentials, CreateSnowflake, Extend, NoParameters
 from api.waiting import wait, wake_worker
-from provisioning import creation, errors, service
-from provisioning.catalog import BackendRules, backend_rules, require_type
-from provisioning.jobs import SERVER_DOWN
-from provisioning.models import Job
-from provisioning.requested_lifetime import require_possible
-from provisioning.states import UNFINISHED_JOBS, JobStatus
-from provisioning.validity import format_time
+from provisioning import errors
+from provisioning.configuration.catalog import BackendRules, backend_rules, require_type
+from provisioning.credentials import changes, creation, reading
+from provisioning.credentials.lifetime import require_possible
+from provisioning.jobs.outcomes import SERVER_DOWN
+from provisioning.state.enums import UNFINISHED_JOBS, JobStatus
+from provisioning.state.formats import format_time
+from provisioning.state.models import Job
 
 blueprint = Blueprint("credentials", __name__, url_prefix="/provisioning")
 CREATE, EXTEND, NO_PARAMETERS = CreateCredentials(), Extend(), NoParameters()
@@ -47,7 +48,7 @@ def find_by_type(backend: str) -> Response:
     type_ = request.args.get("type")
     if type_ is not None:
         require_type(rules, type_)
-    view = service.find_by_type(installation(), caller, backend, type_ or rules.default_type)
+    view = reading.find_by_type(installation(), caller, backend, type_ or rules.default_type)
     return answer(_body(view, {"inUse": bool(view.in_use)}))
 
 
@@ -56,7 +57,7 @@ def find_by_id(backend: str, id_: str) -> Response:
     caller = authenticate()
     backend_rules(backend)
     read_parameters(NO_PARAMETERS)
-    view = service.find_by_id(installation(), caller, backend, id_)
+    view = reading.find_by_id(installation(), caller, backend, id_)
     return answer(_body(view, {"inUse": bool(view.in_use)}))
 
 
@@ -65,7 +66,7 @@ def extend(backend: str, id_: str) -> Response:
     caller = authenticate()
     backend_rules(backend)
     ttl = read_parameters(EXTEND).get("ttl")
-    extension = service.extend(installation(), caller, backend, id_, ttl)
+    extension = changes.extend(installation(), caller, backend, id_, ttl)
     return answer(
         {
             "touch": extension.touched_at // 1000,
@@ -80,7 +81,7 @@ def drop(backend: str, id_: str) -> Response:
     caller = authenticate()
     _sync_rules(backend)
     read_parameters(NO_PARAMETERS)
-    return _finish(service.request_drop(installation(), caller, backend, id_))
+    return _finish(changes.request_drop(installation(), caller, backend, id_))
 
 
 @blueprint.post("/<backend:backend>/<id_>/kill")
@@ -88,7 +89,7 @@ def kill(backend: str, id_: str) -> Response:
     caller = authenticate()
     _sync_rules(backend)
     read_parameters(NO_PARAMETERS)
-    return _finish(service.request_kill(installation(), caller, backend, id_))
+    return _finish(changes.request_kill(installation(), caller, backend, id_))
 
 
 def _sync_rules(backend: str) -> BackendRules:
@@ -98,7 +99,7 @@ def _sync_rules(backend: str) -> BackendRules:
     return rules
 
 
-def _body(view: service.CredentialsView, extra: dict[str, Any]) -> dict[str, Any]:
+def _body(view: reading.CredentialsView, extra: dict[str, Any]) -> dict[str, Any]:
     protected = format_time(view.protected_until)
     additions = {
         "activity": view.activity,

@@ -4,8 +4,8 @@ from flask import Blueprint, Response
 
 from api.requests import installation
 from api.responses import answer
+from provisioning.credentials.observation import current_observation
 from provisioning.errors import StateUnavailable
-from provisioning.observing import current_observation
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 

@@ -8,11 +8,12 @@ from api.requests import authenticate, installation, read_parameters
 from api.responses import answer
 from api.schemas import NoParameters
 from provisioning import errors
-from provisioning.events import Action, events_of_job
-from provisioning.identifiers import read_id
-from provisioning.jobs import SERVER_DOWN, SLOT_BUSY, find_job
-from provisioning.models import Event
-from provisioning.validity import format_time
+from provisioning.jobs.claiming import SLOT_BUSY
+from provisioning.jobs.outcomes import SERVER_DOWN
+from provisioning.jobs.reading import find_job
+from provisioning.state.events import Action, events_of_job
+from provisioning.state.formats import format_time, read_id
+from provisioning.state.models import Event
 
 blueprint = Blueprint("job_events", __name__, url_prefix="/queue")
 

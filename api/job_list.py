@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from api.requests import cut_wait
 from provisioning import errors
-from provisioning.database import Database, read_clock
-from provisioning.identifiers import read_id
-from provisioning.search.jobs import JobSearch
-from provisioning.search.language import Equals, Has, Node, parse
-from provisioning.search.spans import Span, read_moment, read_past
+from provisioning.jobs.search.language import Equals, Has, Node, parse
+from provisioning.jobs.search.listing import JobSearch
+from provisioning.jobs.search.time_ranges import Span, read_moment, read_past
+from provisioning.state.database import Database, read_clock
+from provisioning.state.formats import read_id
 
 DEFAULT_LIMIT, HIGHEST_LIMIT = 100, 1000
 #: More than any project has jobs; databases refuse larger numbers.

@@ -12,12 +12,12 @@ from api.queue import job_url
 from api.requests import authenticate, installation, read_parameters
 from api.schemas import NoParameters
 from api.waiting import hold_stream
-from provisioning.database import Database
 from provisioning.errors import StateUnavailable
-from provisioning.events import PAGE, Action, progress_of_job
-from provisioning.identifiers import read_id
-from provisioning.jobs import find_job
-from provisioning.states import UNFINISHED_JOBS
+from provisioning.jobs.reading import find_job
+from provisioning.state.database import Database
+from provisioning.state.enums import UNFINISHED_JOBS
+from provisioning.state.events import PAGE, Action, progress_of_job
+from provisioning.state.formats import read_id
 
 blueprint = Blueprint("job_stream", __name__, url_prefix="/queue")
 

@@ -7,12 +7,12 @@ from api.responses import answer
 from api.schemas import NoParameters
 from api.waiting import wake_worker, wake_workers
 from provisioning import errors
-from provisioning.catalog import backend_rules, require_type
-from provisioning.expiry import sweep
-from provisioning.manage_tokens import Operator
-from provisioning.removal import collect_garbage
-from provisioning.retention import forget_old
-from provisioning.vault import Secret
+from provisioning.access.management_tokens import Operator
+from provisioning.background.retention import forget_old
+from provisioning.background.sweep import sweep
+from provisioning.configuration.catalog import backend_rules, require_type
+from provisioning.configuration.secrets import Secret
+from provisioning.credentials.garbage_collection import collect_garbage
 
 blueprint = Blueprint("manage", __name__, url_prefix="/provisioning/manage")
 NO_PARAMETERS = NoParameters()

@@ -5,8 +5,8 @@ from flask import Blueprint, Response
 from api.manage import authenticate_operator
 from api.requests import installation
 from api.responses import answer
-from provisioning import orphans
-from provisioning.orphan_list import body
+from provisioning.orphans import comparison
+from provisioning.orphans.report import body
 
 blueprint = Blueprint("manage_orphans", __name__, url_prefix="/provisioning/manage")
 
@@ -15,5 +15,5 @@ blueprint = Blueprint("manage_orphans", __name__, url_prefix="/provisioning/mana
 def show() -> Response:
     """Answer with the report; servers that do not answer in time are named in it."""
     authenticate_operator()
-    report = orphans.look(installation())
+    report = comparison.look(installation())
     return answer({"status": "ok", "counts": report.counts(), **body(report)})

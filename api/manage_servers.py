@@ -11,11 +11,11 @@ from api.requests import installation, read_parameters
 from api.responses import answer
 from api.schemas import NoParameters, RegisterServer, load
 from provisioning import errors
-from provisioning.catalog import backend_rules, require_type
-from provisioning.models import RegisteredServer
-from provisioning.registry import BACKEND, Registration
-from provisioning.states import ServerMode
-from provisioning.vault import Secret
+from provisioning.backends.mysql.registry import BACKEND, Registration
+from provisioning.configuration.catalog import backend_rules, require_type
+from provisioning.configuration.secrets import Secret
+from provisioning.state.enums import ServerMode
+from provisioning.state.models import RegisteredServer
 
 blueprint = Blueprint(
     "manage_servers", __name__, url_prefix=f"/provisioning/manage/server/{BACKEND}"

@@ -10,15 +10,17 @@ from api.requests import authenticate, installation, public_root, read_parameter
 from api.responses import answer, quota_warning
 from api.schemas import NoParameters
 from api.waiting import wait, wake_worker
-from provisioning.backlog import outlook
-from provisioning.jobs import COMPONENT, find_job, request_termination
-from provisioning.models import Job
+from provisioning.access.tokens import Principal
+from provisioning.configuration.secrets import Secret
+from provisioning.jobs.backlog import outlook
+from provisioning.jobs.outcomes import request_termination
+from provisioning.jobs.reading import find_job
+from provisioning.jobs.recording import COMPONENT
+from provisioning.jobs.search.listing import list_jobs
 from provisioning.sandbox.orders import reveal_passwords
-from provisioning.search.jobs import list_jobs
-from provisioning.states import UNFINISHED_JOBS, JobCommand, JobStatus
-from provisioning.tokens import Principal
-from provisioning.validity import format_time
-from provisioning.vault import Secret
+from provisioning.state.enums import UNFINISHED_JOBS, JobCommand, JobStatus
+from provisioning.state.formats import format_time
+from provisioning.state.models import Job
 
 blueprint = Blueprint("queue", __name__, url_prefix="/queue")
 

@@ -13,9 +13,9 @@ from werkzeug.routing import BaseConverter
 from api import errors as api_errors
 from api.schemas import load
 from provisioning import errors
+from provisioning.access.tokens import Caller
+from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
-from provisioning.tokens import Caller
-from provisioning.vault import Secret
 
 _LEADING_NUMBER = re.compile(r"\s*([0-9]{1,18})(?![0-9])")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]+)\"?", re.IGNORECASE)

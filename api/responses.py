@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from api.errors import MethodNotAllowed, kind_of, status_of
 from api.requests import installation, leading_run_id
 from provisioning import errors
-from provisioning.jobs import new_exception_id
+from provisioning.jobs.outcomes import new_exception_id
 
 log = structlog.get_logger()
 

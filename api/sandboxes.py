@@ -16,15 +16,16 @@ from api.schemas import (
     NoParameters,
 )
 from api.waiting import wake_worker
-from provisioning import creation, errors, service
-from provisioning.callbacks import PARAMETER, CallbackOrder, read_callback_url
-from provisioning.catalog import BackendRules, backend_rules, require_type
-from provisioning.idempotency import HEADER, once, read_key
-from provisioning.models import Job
-from provisioning.requested_lifetime import require_possible
+from provisioning import errors
+from provisioning.access.tokens import Caller
+from provisioning.configuration.catalog import BackendRules, backend_rules, require_type
+from provisioning.credentials import changes, creation
+from provisioning.credentials.lifetime import require_possible
+from provisioning.jobs.callbacks import PARAMETER, CallbackOrder, read_callback_url
+from provisioning.jobs.idempotency import HEADER, once, read_key
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import read_request
-from provisioning.tokens import Caller
+from provisioning.state.models import Job
 
 blueprint = Blueprint("sandboxes", __name__, url_prefix="/provisioning/async")
 NO_PARAMETERS = NoParameters()
@@ -89,7 +90,7 @@ def drop(backend: str, id_: str) -> Response:
     caller = authenticate()
     _async_rules(backend)
     read_parameters(NO_PARAMETERS)
-    job = service.request_drop(installation(), caller, backend, id_)
+    job = changes.request_drop(installation(), caller, backend, id_)
     wake_worker(job)
     # Contract 4.4: unlike everywhere else, the id is a string here.
     return answer({"id": str(job.id), "url": job_url(job), "status": str(job.status)})

@@ -6,9 +6,8 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from provisioning.identifiers import read_id
-from provisioning.key_pairs import read_public_key
-from provisioning.parameters import (
+from provisioning.backends.key_pairs import read_public_key
+from provisioning.sandbox.fields import (
     Object,
     Parameters,
     Positive,
@@ -19,7 +18,8 @@ from provisioning.parameters import (
     read_text,
 )
 from provisioning.sandbox.schemas import Input, InputOrNothing
-from provisioning.states import ServerMode
+from provisioning.state.enums import ServerMode
+from provisioning.state.formats import read_id
 
 __all__ = [
     "CreateCredentials",
@@ -48,7 +48,7 @@ class Extend(Parameters):
 
 
 class PublicKey(fields.String):
-    """An RSA public key, loaded in the form that `provisioning.key_pairs` keeps."""
+    """An RSA public key, loaded in the form that `provisioning.backends.key_pairs` keeps."""
 
     def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> str:
         text = super()._deserialize(value, *arguments, **options)

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from flask import current_app
 
 from provisioning import errors
-from provisioning.database import Database
-from provisioning.expiry import Due
-from provisioning.jobs import wait_for_job
-from provisioning.models import Job
+from provisioning.background.sweep import Due
+from provisioning.jobs.reading import wait_for_job
+from provisioning.state.database import Database
+from provisioning.state.models import Job
 from workers import wake, wake_due
 
 

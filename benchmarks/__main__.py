@@ -30,7 +30,7 @@ from benchmarks.bench import QUICK, Bench, Measure, Sizes
 from benchmarks.figures import Figure
 from devstack.mariadb import MariaDB
 from devstack.procfile import TREE
-from provisioning.logs import configure_logs
+from provisioning.configuration.logs import configure_logs
 
 #: In this order: memory before the load that fills it.
 MEASURES: dict[str, Measure] = {

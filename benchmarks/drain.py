@@ -17,10 +17,10 @@ from benchmarks.creating import (
 from benchmarks.figures import Bar, Figure, p50, p99, ratios
 from benchmarks.load import request, run_load
 from devstack.processes import wait_until
-from provisioning.database import read_clock
-from provisioning.models import Credentials, Job
-from provisioning.states import CredentialsState
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.database import read_clock
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials, Job
 
 #: Batches that one worker process removes at once on a server, by default: each has a connection.
 CONNECTIONS = 2

@@ -13,7 +13,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Bar, Figure, p50, p99, ratios
 from benchmarks.load import Load, lasting, request, run_load
 from benchmarks.service import Service
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
 
 #: Enough to keep two front processes busy; the crowd shows what queueing adds.
 CLIENTS, CROWD = 8, 16

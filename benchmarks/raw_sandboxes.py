@@ -15,7 +15,7 @@ from devstack import images
 from devstack.docker import DockerEngine
 from provisioning.backends.docker.archive import USER_ID, Archive
 from provisioning.backends.docker.certificate import issue_certificate, make_authority
-from provisioning.backends.docker.kinds import KINDS, SECRETS_DIRECTORY
+from provisioning.backends.docker.images import KINDS, SECRETS_DIRECTORY
 
 KIND = KINDS["jupyter"]
 #: Above the ports of the service.

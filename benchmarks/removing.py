@@ -9,8 +9,8 @@ from benchmarks.creating import make_credentials
 from benchmarks.figures import Bar, Figure, p50, ratios
 from benchmarks.load import request, run_load
 from provisioning.backends.base import Spec
-from provisioning.claims import Lease
-from provisioning.models import Credentials
+from provisioning.state.claims import Lease
+from provisioning.state.models import Credentials
 
 TYPE = "transformations"
 

@@ -14,18 +14,20 @@ from benchmarks.memory import megabytes
 from benchmarks.service import Service
 from devstack.postgres import Postgres
 from devstack.processes import descendants
-from provisioning import retention
-from provisioning.backlog import outlook, require_room
-from provisioning.creation import read_slot
-from provisioning.database import next_numbers, read_clock
-from provisioning.expiry import sweep
+from provisioning.background import retention
+from provisioning.background.sweep import sweep
+from provisioning.credentials.creation import read_slot
 from provisioning.installation import Installation
-from provisioning.jobs import close_job, find_job, record_job, success
-from provisioning.models import Credentials, Job
-from provisioning.search.jobs import JobSearch, list_jobs
-from provisioning.search.language import parse
-from provisioning.states import JobCommand, JobStatus
-from provisioning.turns import claim_next, next_job
+from provisioning.jobs.backlog import outlook, require_room
+from provisioning.jobs.outcomes import close_job, success
+from provisioning.jobs.reading import find_job
+from provisioning.jobs.recording import record_job
+from provisioning.jobs.scheduling import claim_next, next_job
+from provisioning.jobs.search.language import parse
+from provisioning.jobs.search.listing import JobSearch, list_jobs
+from provisioning.state.database import next_numbers, read_clock
+from provisioning.state.enums import JobCommand, JobStatus
+from provisioning.state.models import Credentials, Job
 
 #: Rows of the small state: jobs, and credentials.
 FEW = 1_000

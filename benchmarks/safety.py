@@ -9,19 +9,19 @@ from sqlalchemy import bindparam, insert, select
 from benchmarks import raw
 from benchmarks.bench import Bench
 from benchmarks.figures import Bar, Figure, p50
-from provisioning import creation
+from provisioning.access.tokens import Caller, Principal
 from provisioning.backends.base import Owner
-from provisioning.catalog import backend_rules
-from provisioning.claims import Lease
-from provisioning.database import now_ms
+from provisioning.configuration.catalog import backend_rules
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.credentials import creation
+from provisioning.credentials.lifetime import expiry
+from provisioning.credentials.reading import view_of
 from provisioning.installation import Installation
-from provisioning.jobs import slot_of
-from provisioning.models import Credentials
-from provisioning.service import view_of
-from provisioning.states import CredentialsState
-from provisioning.tokens import Caller, Principal
-from provisioning.validity import expiry
-from provisioning.vault import Secret, generate_password
+from provisioning.jobs.recording import slot_of
+from provisioning.state.claims import Lease
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 
 TYPE = "transformations"
 _tokens = count(1)

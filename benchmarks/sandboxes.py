@@ -24,7 +24,7 @@ from benchmarks.service import Service
 from devstack import images
 from devstack.docker import DockerEngine
 from devstack.ports import HOST
-from provisioning.models import Job
+from provisioning.state.models import Job
 
 PATH = "/provisioning/async/docker"
 BODY = {"type": "jupyter"}

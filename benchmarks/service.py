@@ -10,13 +10,13 @@ from devstack.ports import HOST, HeldPort
 from devstack.processes import Process, dying_with_parent, wait_until
 from devstack.procfile import TREE, procfile_commands, service_environment
 from devstack.valkey import Valkey
-from provisioning import config
-from provisioning.bootstrap import prepare_state
-from provisioning.database import next_numbers, read_clock
+from provisioning.access.tokens import digest_token
+from provisioning.configuration import config
+from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.installation import Installation
-from provisioning.models import LocalToken
-from provisioning.tokens import digest_token
-from provisioning.vault import Secret, generate_key
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import next_numbers, read_clock
+from provisioning.state.models import LocalToken
 
 START_SECONDS = 60
 FRONT_PROCESSES = 2

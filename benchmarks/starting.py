@@ -10,7 +10,7 @@ from benchmarks.bench import Bench
 from benchmarks.creating import make_credentials
 from benchmarks.figures import Bar, Figure, p50, p99
 from benchmarks.load import request, run_load
-from provisioning.models import Job
+from provisioning.state.models import Job
 
 #: Pause between two jobs in seconds, so that each finds the worker idle.
 PAUSE = 0.02

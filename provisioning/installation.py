@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from provisioning.admin_secrets import AdminSecrets
+from provisioning.access.management_tokens import ManageTokens
+from provisioning.access.quotas import Quotas
+from provisioning.access.tokens import LocalTokens, StorageTokens, TokenVerifier
 from provisioning.backends.base import Backend
-from provisioning.claims import Keeper
-from provisioning.config import Config
-from provisioning.database import Database, NumberBlocks
+from provisioning.backends.connections.slots import Lanes
+from provisioning.backends.mysql.registry import Registry
+from provisioning.backends.servers.admin_secrets import AdminSecrets
+from provisioning.backends.servers.placement import Loads
+from provisioning.configuration.config import Config
+from provisioning.configuration.secrets import Vault
 from provisioning.errors import ConfigurationError
-from provisioning.lanes import Lanes
-from provisioning.manage_tokens import ManageTokens
-from provisioning.models import Setting
-from provisioning.placement import Loads
-from provisioning.quotas import Quotas
-from provisioning.registry import Registry
-from provisioning.tokens import LocalTokens, StorageTokens, TokenVerifier
-from provisioning.vault import Vault
+from provisioning.state.claims import Keeper
+from provisioning.state.database import Database, NumberBlocks
+from provisioning.state.models import Setting
 
 if TYPE_CHECKING:
     from provisioning.storage.client import StorageClient
@@ -86,8 +86,8 @@ class Installation:
     def _build_docker(self) -> Backend:
         if find_spec("docker") is None:
             raise ConfigurationError("docker: install the package with its `docker` extra")
-        from provisioning.authority import read_authority
         from provisioning.backends.docker import DockerBackend, issue_certificate
+        from provisioning.backends.docker.certificate import read_authority
 
         servers = self.config.servers["docker"]
         hosts = [server.public_host for server in servers]

@@ -7,8 +7,8 @@ from celery.app.amqp import AMQP
 from celery.signals import setup_logging
 from kombu.connection import Connection
 
-from provisioning import config
-from provisioning.logs import configure_logs
+from provisioning.configuration import config
+from provisioning.configuration.logs import configure_logs
 
 #: Seconds between two tries to reach a lost broker.
 LONGEST_PAUSE = 2

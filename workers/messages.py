@@ -6,9 +6,9 @@ from typing import Any
 
 import structlog
 
-from provisioning import endings
-from provisioning.catalog import BACKENDS
-from provisioning.expiry import FIRST_BATCH, Due
+from provisioning.background.sweep import FIRST_BATCH, Due
+from provisioning.configuration.catalog import BACKENDS
+from provisioning.credentials import warnings
 from workers.app import app
 
 log = structlog.get_logger()
@@ -86,7 +86,7 @@ def wake_due(due: Due, lanes: int) -> int:
     return sum(_send_bounded(queue, messages) for queue, messages in queues.items())
 
 
-def wake_endings(due: endings.Due) -> None:
+def wake_endings(due: warnings.Due) -> None:
     """Send messages for ends that are near; what does not go out now is due again in a minute."""
     queues: dict[str, list[Message]] = {}
     for task, rows in (("ending", due.sandboxes), ("notice", due.notices)):

@@ -13,23 +13,16 @@ import structlog
 from celery import Task
 from celery.signals import worker_init
 
-from provisioning import (
-    callbacks,
-    config,
-    draining,
-    endings,
-    expiry,
-    notices,
-    orphans,
-    reconcile,
-    restores,
-    retention,
-    running,
-)
+from provisioning.background import expiry, job_runner, retention
+from provisioning.background.sweep import sweep as find_due
+from provisioning.configuration import config
+from provisioning.credentials import notices, reconcile, warnings
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
-from provisioning.sandbox import ending
-from provisioning.turns import next_after
+from provisioning.jobs import callbacks
+from provisioning.jobs.scheduling import next_after
+from provisioning.orphans import comparison, restore
+from provisioning.sandbox import grace
 from workers.app import app
 from workers.clock import keep_clock, read_clock
 from workers.messages import (
@@ -49,7 +42,7 @@ def installation() -> Installation:
     """Return the process's installation, made at its start, before it acts on the state."""
     made = Installation(config.load())
     if made.database.is_current():
-        restores.notice_restore(made, read_clock(made.code))
+        restore.notice_restore(made, read_clock(made.code))
     return made
 
 
@@ -74,7 +67,7 @@ def run_job(self: Task, job_id: int) -> None:
     """Run the due job whose turn it is, then wake one that waited for its end."""
     backends = backends_of(self.request.delivery_info["routing_key"])
     with state_needed("job", job=job_id):
-        job = running.run_job(installation(), job_id, backends)
+        job = job_runner.run_job(installation(), job_id, backends)
         if job is None:
             return
         following = next_after(installation().database, job)
@@ -102,7 +95,7 @@ def send_callback(job_id: int) -> None:
 def drain(backend: str, server: str, size: int) -> None:
     """Remove a batch of what has expired on a server, and have somebody go on with it."""
     with state_needed("drain", backend=backend, server=server):
-        following = draining.drain(installation(), backend, server, size)
+        following = expiry.drain(installation(), backend, server, size)
         if following is not None:
             wake_drain(backend, server, following)
 
@@ -112,8 +105,8 @@ def sweep() -> None:
     """Send messages for what is due, and forget what is old."""
     with state_needed("sweep"):
         code = installation().code
-        wake_due(expiry.sweep(installation(), read_clock(code)), installation().lanes.width)
-        keep_clock(code, restores.last_sweep(installation().database))
+        wake_due(find_due(installation(), read_clock(code)), installation().lanes.width)
+        keep_clock(code, restore.last_sweep(installation().database))
         retention.forget_old(installation())
 
 
@@ -121,7 +114,7 @@ def sweep() -> None:
 def warn() -> None:
     """Warn of the ends that are near, and send messages for what is to be done about them."""
     with state_needed("warnings"):
-        wake_endings(endings.take_due(installation()))
+        wake_endings(warnings.take_due(installation()))
 
 
 @app.task(name="notice")
@@ -135,11 +128,11 @@ def send_notice(notice_id: int) -> None:
 def attend_sandbox(credentials_id: int) -> None:
     """Look after a sandbox that is about to end."""
     with state_needed("ending", credentials=credentials_id):
-        ending.attend(installation(), credentials_id)
+        grace.attend(installation(), credentials_id)
 
 
 @app.task(name="orphans")
 def check_orphans() -> None:
     """Tell operators where the servers and the state do not agree."""
     with state_needed("orphans"):
-        orphans.check(installation())
+        comparison.check(installation())

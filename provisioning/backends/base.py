@@ -7,13 +7,12 @@ holder that was replaced cannot change anything on the server, however late it w
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from provisioning.claims import Lease
-from provisioning.sandbox.base import Content, Report
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.claims import Lease
 
 _STEP = re.compile("[A-Z_]+(?: [A-Z_]+)?")
 
@@ -70,7 +69,7 @@ class Spec:
     expires_at: int | None = None
     #: The published port of a sandbox.
     port: int | None = None
-    #: The key whose owner may log in, as `provisioning.key_pairs` keeps it.
+    #: The key whose owner may log in, as `provisioning.backends.key_pairs` keeps it.
     public_key: str | None = None
     #: Its other half, if the pair is ours; only in the specs of a creation and of an answer.
     private_key: Secret | None = None
@@ -218,6 +217,34 @@ class PasswordBackend(Protocol):
 
     def try_admin_password(self, server: str, password: Secret) -> None:
         """Log in with a password of ours; raise an ``EngineError`` if that fails."""
+
+
+#: Called with the step, the percent done of the whole job, and a message for people.
+Report = Callable[[str, int, str], None]
+
+
+class ContentRefused(Exception):
+    """Text for the caller: what could not be loaded and why."""
+
+
+class Files(Protocol):
+    """The file system of a sandbox that has not started yet. Paths are absolute."""
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and the ones above it, all the sandbox user's own."""
+
+    def put(self, path: str, source: BinaryIO, size: int) -> None:
+        """Write a file of ``size`` bytes; its size never matters to memory."""
+
+
+class Content(Protocol):
+    """What a sandbox has from its start."""
+
+    #: Installed, in this order, once the sandbox runs.
+    packages: tuple[str, ...]
+
+    def load(self, files: Files, report: Report) -> None:
+        """Put everything in place; raise ``ContentRefused`` for what cannot be had."""
 
 
 class SandboxBackend(Backend, Protocol):

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from provisioning.sandbox.base import ContentRefused, Files, Report
-from provisioning.sandbox.manifests import file_manifest, table_manifest
+from provisioning.backends.base import ContentRefused, Files, Report
+from provisioning.sandbox.generated_files import file_manifest, script_files, table_manifest
 from provisioning.sandbox.names import MANIFEST, manifest_name, safe_name
 from provisioning.sandbox.request import FileInput, LoadPlan, TableInput
-from provisioning.sandbox.script import script_files
 from provisioning.storage.base import FileQuery, Storage, StorageRefused
 
 STEP = "content"

@@ -13,28 +13,18 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from provisioning.backends.base import EngineRefused, EngineUnavailable, PortTaken, SandboxBackend
-from provisioning.claims import ClaimLost, Lease, Terminated, WorkersLost
-from provisioning.creation import is_live, new_row, read_slot
-from provisioning.database import now_ms, read_clock
-from provisioning.errors import QuotaExceeded
-from provisioning.events import Action, record_job_event
-from provisioning.failpoints import failpoint
-from provisioning.installation import Installation
-from provisioning.jobs import (
-    SLOT_BUSY,
-    Claimed,
-    close_job,
-    internal_error,
-    is_spent,
-    is_terminating,
-    record_delay,
-    slot_of,
-    success,
-    user_error,
+from provisioning.access.tokens import Principal
+from provisioning.backends.base import (
+    Content,
+    ContentRefused,
+    EngineRefused,
+    EngineUnavailable,
+    PortTaken,
+    SandboxBackend,
 )
-from provisioning.models import Credentials
-from provisioning.reconcile import (
+from provisioning.configuration.secrets import Sealed, Secret
+from provisioning.credentials.creation import is_live, new_row, read_slot
+from provisioning.credentials.reconcile import (
     again,
     close_dropped,
     describe,
@@ -42,15 +32,30 @@ from provisioning.reconcile import (
     record_creation_event,
     spec_of,
 )
-from provisioning.sandbox.base import Content, ContentRefused
+from provisioning.errors import QuotaExceeded
+from provisioning.installation import Installation
+from provisioning.jobs.claiming import SLOT_BUSY, Claimed
+from provisioning.jobs.outcomes import (
+    close_job,
+    internal_error,
+    is_spent,
+    is_terminating,
+    record_delay,
+    success,
+    user_error,
+)
+from provisioning.jobs.recording import slot_of
 from provisioning.sandbox.content import SandboxContent
 from provisioning.sandbox.orders import Order
 from provisioning.sandbox.transformation import make_plan
-from provisioning.states import CredentialsState, JobStatus
+from provisioning.state.claims import ClaimLost, Lease, Terminated, WorkersLost
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import CredentialsState, JobStatus
+from provisioning.state.events import Action, record_job_event
+from provisioning.state.failpoints import failpoint
+from provisioning.state.formats import format_time
+from provisioning.state.models import Credentials
 from provisioning.storage.open import open_storage
-from provisioning.tokens import Principal
-from provisioning.validity import format_time
-from provisioning.vault import Sealed, Secret
 
 log = structlog.get_logger()
 

@@ -8,22 +8,22 @@ import structlog
 from sqlalchemy import select
 
 from provisioning import errors
-from provisioning.backlog import require_room
-from provisioning.callbacks import CallbackOrder, record_callback
-from provisioning.catalog import BackendRules
-from provisioning.failpoints import failpoint
-from provisioning.idempotency import SentKey, record_key
+from provisioning.access.tokens import Caller
+from provisioning.configuration.catalog import BackendRules
+from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
-from provisioning.jobs import parallel_limit_of, record_creation, slot_of, take_numbers
-from provisioning.models import Credentials, Job
+from provisioning.jobs.backlog import require_room
+from provisioning.jobs.callbacks import CallbackOrder, record_callback
+from provisioning.jobs.idempotency import SentKey, record_key
+from provisioning.jobs.recording import parallel_limit_of, record_creation, slot_of, take_numbers
 from provisioning.sandbox.request import (
     SandboxRequest,
     TransformationRequest,
     job_params,
     read_request,
 )
-from provisioning.tokens import Caller
-from provisioning.vault import Secret
+from provisioning.state.failpoints import failpoint
+from provisioning.state.models import Credentials, Job
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, ValidationError, fields, validate, validates_schema
 
-from provisioning.parameters import (
+from provisioning.sandbox.fields import (
     Flag,
     Object,
     Objects,

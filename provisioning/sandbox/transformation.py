@@ -3,8 +3,8 @@
 from typing import Any
 
 from provisioning import errors
-from provisioning.parameters import load
-from provisioning.sandbox.base import ContentRefused
+from provisioning.backends.base import ContentRefused
+from provisioning.sandbox.fields import load
 from provisioning.sandbox.names import find_clash, safe_name
 from provisioning.sandbox.request import (
     FileInput,

@@ -9,11 +9,11 @@ from urllib.parse import quote
 import requests
 from urllib3.exceptions import HTTPError
 
-from provisioning.identifiers import read_id
-from provisioning.storage.answers import AnswerTooLarge, AnswerUnreadable, read_body
+from provisioning.configuration.secrets import Secret
+from provisioning.state.formats import read_id
 from provisioning.storage.base import StorageRefused, StorageUnavailable
+from provisioning.storage.http import AnswerTooLarge, AnswerUnreadable, read_body
 from provisioning.storage.retries import Interrupted, Patience, Pause, persist
-from provisioning.vault import Secret
 
 #: Bytes; the list of a project's widest table or of a file's slices stays below.
 LARGEST_ANSWER = 32 * 1024 * 1024

@@ -8,9 +8,9 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from provisioning import errors
-from provisioning.identifiers import read_id
-from provisioning.storage.answers import AnswerUnreadable, read_body
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.formats import read_id
+from provisioning.storage.http import AnswerUnreadable, read_body
 
 #: Text shown when a refusal of the Storage API carries none of its own.
 NO_REASON = "The Storage API refused the token."

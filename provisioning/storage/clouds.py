@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import StorageRefused
 from provisioning.storage.signing import AmazonKey, sign_get
 from provisioning.storage.transfer import Address
-from provisioning.vault import Secret
 
 #: The region of buckets that are not told to be elsewhere.
 FIRST_REGION = "us-east-1"

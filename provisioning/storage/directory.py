@@ -13,8 +13,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from provisioning.storage.base import FileQuery, StorageRefused, StorageUnavailable, TableQuery
-from provisioning.storage.configurations import find_row
+from provisioning.storage.base import (
+    FileQuery,
+    StorageRefused,
+    StorageUnavailable,
+    TableQuery,
+    find_row,
+)
 from provisioning.storage.folder import Folder
 from provisioning.storage.table_files import copy_rows, read_columns
 

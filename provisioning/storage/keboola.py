@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, TypeVar
 
+from provisioning.configuration.secrets import Secret
 from provisioning.storage.api import (
     LARGEST_ANSWER,
     StorageApi,
@@ -16,12 +17,16 @@ from provisioning.storage.api import (
     open_session,
     resource,
 )
-from provisioning.storage.base import FileQuery, StorageRefused, StorageUnavailable, TableQuery
+from provisioning.storage.base import (
+    FileQuery,
+    StorageRefused,
+    StorageUnavailable,
+    TableQuery,
+    find_row,
+)
 from provisioning.storage.clouds import slice_address
-from provisioning.storage.configurations import find_row
 from provisioning.storage.retries import Patience, Pause, growing_pauses
 from provisioning.storage.transfer import AccessRefused, Address, Transfer
-from provisioning.vault import Secret
 
 #: Files asked for at once.
 PAGE = 100

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from provisioning.config import Config
+from provisioning.configuration.config import Config
+from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import Storage
-from provisioning.vault import Secret
 
 #: Seconds between two looks at whether to go on, in the midst of a pause.
 LOOK_SECONDS = 0.5

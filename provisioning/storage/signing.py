@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY_BODY = hashlib.sha256(b"").hexdigest()

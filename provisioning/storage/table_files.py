@@ -1,8 +1,9 @@
 """Rows of a CSV file that a query asks for, read and written one at a time."""
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import TextIOWrapper
 from itertools import islice
 from operator import itemgetter
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from provisioning.storage.base import StorageRefused, TableQuery
-from provisioning.storage.moments import read_moment
 
 #: A column with the time of each row's last change; no column of the table itself.
 TIMESTAMP = "_timestamp"
@@ -105,3 +105,41 @@ def _open(path: Path) -> TextIO:
 
 def _changed(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+_PERIOD = re.compile(
+    r"([+-]?[0-9]{1,9})\s*(second|sec|minute|min|hour|day|week|month|year)s?(\s+ago)?", re.I
+)
+
+
+#: A month and a year are taken as so many days.
+_UNITS = {
+    "second": timedelta(seconds=1),
+    "sec": timedelta(seconds=1),
+    "minute": timedelta(minutes=1),
+    "min": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+    "month": timedelta(days=30),
+    "year": timedelta(days=365),
+}
+
+
+def read_moment(text: str, now: datetime) -> datetime:
+    """Return the moment of an ISO date-time, a Unix time or a period from now like ``-7 days``.
+
+    Without an offset it is in UTC. Raises ``ValueError``.
+    """
+    text = text.strip()
+    try:
+        period = _PERIOD.fullmatch(text)
+        if period:
+            number = int(period[1]) * (-1 if period[3] else 1)
+            return now + number * _UNITS[period[2].lower()]
+        if re.fullmatch(r"[0-9]{9,12}", text):
+            return datetime.fromtimestamp(int(text), UTC)
+    except OverflowError:
+        raise ValueError(f"'{text}' is too far away") from None
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

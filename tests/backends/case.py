@@ -8,10 +8,10 @@ from itertools import count
 from typing import Any
 
 from provisioning.backends.base import Backend, Owner, Spec
-from provisioning.claims import Lease
-from provisioning.config import Limits
-from provisioning.models import Credentials
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.state.claims import Lease
+from provisioning.state.models import Credentials
 
 _numbers = count(1)
 TYPES = ("transformations", "sandbox", "writer", "luckyguess")

@@ -15,8 +15,8 @@ from provisioning.backends.base import Spec
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.backends.redshift import RedshiftBackend
 from provisioning.backends.snowflake import SnowflakeBackend
-from provisioning.servers import MySQLServer, PostgresServer
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.configuration.servers import MySQLServer, PostgresServer
 from tests.backends.case import NO_LIMITS, Case
 from tests.backends.docker_case import DockerCase
 from tests.backends.snowflake_case import (

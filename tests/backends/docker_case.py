@@ -13,12 +13,11 @@ from typing import Any
 
 from devstack import images
 from devstack.docker import DockerEngine
-from provisioning.backends.base import Owner, Spec
+from provisioning.backends.base import Content, Files, Owner, Report, Spec
 from provisioning.backends.docker import Certificate, DockerBackend
-from provisioning.claims import Lease
-from provisioning.sandbox.base import Content, Files, Report
-from provisioning.servers import DockerServer
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.configuration.servers import DockerServer
+from provisioning.state.claims import Lease
 from tests.backends.case import lease
 from tests.support.certificates import make_certificate
 from tests.support.sandbox import run_in

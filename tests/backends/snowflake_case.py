@@ -10,9 +10,9 @@ import snowflake.connector
 
 from provisioning.backends.base import Spec
 from provisioning.backends.snowflake import SnowflakeBackend
-from provisioning.config import Limits
-from provisioning.servers import SnowflakeServer
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.configuration.servers import SnowflakeServer
 from snowflake_simulator import SnowflakeSimulator
 from tests.backends.case import NO_LIMITS, Case
 

@@ -8,8 +8,8 @@ import pytest
 
 from devstack.processes import wait_until
 from provisioning.backends.base import EngineUnavailable, NameInUse, Owner
-from provisioning.claims import ClaimLost
-from provisioning.vault import generate_password
+from provisioning.configuration.secrets import generate_password
+from provisioning.state.claims import ClaimLost
 from tests.backends.case import Case, lease
 
 

@@ -16,23 +16,26 @@ import pytest
 from devstack import images
 from devstack.docker import DockerEngine
 from devstack.processes import Process, wait_until
-from provisioning import config, failpoints, orphans
 from provisioning.backends.base import (
+    ContentRefused,
     EngineRefused,
     EngineUnavailable,
+    Files,
     NameInUse,
     PortTaken,
     Spec,
 )
 from provisioning.backends.docker import DockerBackend
-from provisioning.bootstrap import prepare_state
-from provisioning.claims import ClaimLost
-from provisioning.failpoints import FailpointError
+from provisioning.configuration import config
+from provisioning.configuration.secrets import Secret, generate_key, generate_password
+from provisioning.configuration.servers import DockerServer
 from provisioning.installation import Installation
-from provisioning.mending import mend
-from provisioning.sandbox.base import ContentRefused, Files
-from provisioning.servers import DockerServer
-from provisioning.vault import Secret, generate_key, generate_password
+from provisioning.orphans import comparison
+from provisioning.orphans.repair import mend
+from provisioning.state import failpoints
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.claims import ClaimLost
+from provisioning.state.failpoints import FailpointError
 from tests.backends.case import lease
 from tests.backends.docker_case import CODE, DockerCase, Loading, say_nothing
 from tests.backends.tls_front import tls_front, write_pair
@@ -512,13 +515,13 @@ def test_orphans_of_one_installation_are_removed_and_those_of_another_stay(
 
     named = {plant(7, ours.code), plant(8, ours.code)}
     foreign = plant(9, theirs.code)
-    report = orphans.look(ours)
+    report = comparison.look(ours)
     assert {one.object.name for one in report.orphans} == named
     assert mend(ours, report).removed == 2
-    assert orphans.look(ours).clean
+    assert comparison.look(ours).clean
     left = {one.name for one in docker_case.client.containers.list(all=True)}
     assert foreign in left and not named & left
-    assert mend(theirs, orphans.look(theirs)).removed == 1
+    assert mend(theirs, comparison.look(theirs)).removed == 1
     assert foreign not in {one.name for one in docker_case.client.networks.list()}
 
 

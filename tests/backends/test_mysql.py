@@ -16,9 +16,9 @@ from cryptography.x509.oid import NameOID
 from devstack.mariadb import MariaDB
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.backends.mysql.backend import TOGETHER
-from provisioning.claims import ClaimLost
-from provisioning.config import Limits
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.state.claims import ClaimLost
 from tests.backends.case import NO_LIMITS, lease
 from tests.backends.conftest import MySQLCase, mysql_server
 

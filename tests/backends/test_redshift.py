@@ -19,10 +19,10 @@ from provisioning.backends.redshift import RedshiftBackend
 from provisioning.backends.redshift import server as redshift_server
 from provisioning.backends.redshift.detach import grantees
 from provisioning.backends.redshift.dialect import POSTGRESQL, REDSHIFT, detect
-from provisioning.claims import ClaimLost, Lease
-from provisioning.config import Limits
-from provisioning.models import Credentials
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.state.claims import ClaimLost, Lease
+from provisioning.state.models import Credentials
 from tests.backends.case import NO_LIMITS, lease
 from tests.backends.conftest import PostgresCase, make_case
 from tests.support.redshift_stand_in import VERSION, RedshiftStandIn

@@ -27,8 +27,8 @@ from provisioning.backends.base import (
 )
 from provisioning.backends.snowflake import SnowflakeBackend
 from provisioning.backends.snowflake.server import translate
-from provisioning.config import Limits
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret, generate_password
 from tests.backends.case import lease
 from tests.backends.snowflake_case import Account, SnowflakeCase, configured, error_of, run
 

@@ -16,10 +16,10 @@ from provisioning.backends.base import (
     Owner,
     Spec,
 )
+from provisioning.backends.key_pairs import fingerprint, generate_key_pair, private_der
 from provisioning.backends.snowflake.logins import DAY_MS, verify_logins
 from provisioning.backends.snowflake.server import Server
-from provisioning.key_pairs import fingerprint, generate_key_pair, private_der
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.secrets import Secret, generate_password
 from tests.backends.case import lease
 from tests.backends.snowflake_case import Account, SnowflakeCase, configured, error_of, run
 

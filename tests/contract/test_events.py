@@ -13,9 +13,9 @@ from sqlalchemy import update
 
 from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
-from provisioning.cli import cli
-from provisioning.events import newest_events
-from provisioning.models import Credentials, Event
+from provisioning.cli.main import cli
+from provisioning.state.events import newest_events
+from provisioning.state.models import Credentials, Event
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import (
     TIME,

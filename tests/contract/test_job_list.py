@@ -6,10 +6,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from provisioning.database import next_numbers
-from provisioning.models import Credentials, Job
-from provisioning.states import CredentialsState, JobCommand, JobStatus
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.database import next_numbers
+from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
+from provisioning.state.models import Credentials, Job
 from tests.contract.expectations import finished_job, require_error, require_headers
 from tests.contract.test_jobs import KEYS, start_kill
 from tests.support.client import Answer, Client

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from provisioning.models import Job
+from provisioning.state.models import Job
 from tests.contract.expectations import (
     TIME,
     accepted_job,

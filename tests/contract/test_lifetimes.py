@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
-from provisioning.models import Job
+from provisioning.state.models import Job
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import require_error, require_not_found
 from tests.contract.server_look import (

@@ -11,9 +11,9 @@ from sqlalchemy import update
 
 from devstack.mariadb import MariaDB
 from devstack.processes import wait_until
-from provisioning.cli import cli
-from provisioning.manage_tokens import WRONG_TRIES, ManageTokens
-from provisioning.models import Credentials
+from provisioning.access.management_tokens import WRONG_TRIES, ManageTokens
+from provisioning.cli.main import cli
+from provisioning.state.models import Credentials
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import require_error, require_headers, require_not_found
 from tests.contract.server_look import database_exists

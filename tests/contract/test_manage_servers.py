@@ -11,8 +11,8 @@ from sqlalchemy import select
 from devstack.mariadb import MariaDB
 from devstack.ports import HeldPort
 from devstack.processes import wait_until
-from provisioning.cli import cli
-from provisioning.models import Credentials
+from provisioning.cli.main import cli
+from provisioning.state.models import Credentials
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Answer, Client
 from tests.support.servers import connect_as

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from provisioning.tokens import LocalTokens
+from provisioning.access.tokens import LocalTokens
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.server_look import require_login
 from tests.support.service import Service

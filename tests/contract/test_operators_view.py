@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 from sqlalchemy import select
 
 from devstack.processes import wait_until
-from provisioning.cli import cli
-from provisioning.database import now_ms
+from provisioning.cli.main import cli
 from provisioning.errors import CredentialsNotFound, JobFinished, JobNotFound
-from provisioning.events import newest_events
-from provisioning.models import Credentials, Job
-from provisioning.states import CredentialsState
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.events import newest_events
+from provisioning.state.models import Credentials, Job
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import accepted_job
 from tests.support.client import Client

@@ -5,10 +5,10 @@ from datetime import datetime
 from sqlalchemy import select, update
 
 from devstack.processes import wait_until
-from provisioning.database import now_ms, read_clock
-from provisioning.events import newest_events
-from provisioning.models import Credentials, Job
-from provisioning.protection import protect
+from provisioning.credentials.protection import protect
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.events import newest_events
+from provisioning.state.models import Credentials, Job
 from tests.contract.expectations import require_not_found
 from tests.support.client import Client
 from tests.support.service import Service

@@ -18,9 +18,9 @@ import pytest
 from devstack import images
 from devstack.docker import DockerEngine
 from devstack.processes import wait_until
-from provisioning.database import read_clock
-from provisioning.models import Credentials
-from provisioning.validity import format_time
+from provisioning.state.database import read_clock
+from provisioning.state.formats import format_time
+from provisioning.state.models import Credentials
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import finished_job, require_error, require_not_found
 from tests.contract.test_jobs import require_record

@@ -18,8 +18,8 @@ from snowflake.connector.errors import Error
 from sqlalchemy import select, update
 
 from devstack.processes import wait_until
-from provisioning.key_pairs import fingerprint, generate_key_pair
-from provisioning.models import Credentials
+from provisioning.backends.key_pairs import fingerprint, generate_key_pair
+from provisioning.state.models import Credentials
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import require_error
 from tests.support.client import Answer, Client

@@ -12,7 +12,7 @@ import pytest
 
 from api import job_stream
 from devstack.processes import wait_until
-from provisioning.running import run_job
+from provisioning.background.job_runner import run_job
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import accepted_job, finished_job, require_error
 from tests.contract.raw_http import exchange

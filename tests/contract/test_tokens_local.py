@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from provisioning.tokens import LocalTokens
+from provisioning.access.tokens import LocalTokens
 from tests.contract.expectations import require_error, require_not_found
 from tests.support.client import Client
 from tests.support.service import Service

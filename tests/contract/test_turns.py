@@ -7,10 +7,10 @@ from statistics import median
 import pytest
 from sqlalchemy import delete, func, select
 
-from provisioning.database import next_numbers
-from provisioning.jobs import record_job
-from provisioning.models import Credentials, Job
-from provisioning.states import JobCommand
+from provisioning.jobs.recording import record_job
+from provisioning.state.database import next_numbers
+from provisioning.state.enums import JobCommand
+from provisioning.state.models import Credentials, Job
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import (
     accepted_job,

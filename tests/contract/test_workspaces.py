@@ -11,7 +11,7 @@ from psycopg2.errors import InsufficientPrivilege
 
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
-from provisioning.protection import protect
+from provisioning.credentials.protection import protect
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Client
 from tests.support.redshift_stand_in import RedshiftStandIn

@@ -102,7 +102,7 @@ def test_compose_volumes_are_declared(compose: dict[str, Any]) -> None:
 
 
 def test_compose_settings_are_settings_of_the_service(compose: dict[str, Any]) -> None:
-    from provisioning.settings import KEYS
+    from provisioning.configuration.settings import KEYS
 
     assert set(compose["services"]["front"]["environment"]) <= {key.name for key in KEYS}
 

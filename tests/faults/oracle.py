@@ -20,12 +20,12 @@ from sqlalchemy import select
 
 from devstack.processes import wait_until
 from provisioning import errors
-from provisioning.models import Credentials, Job
-from provisioning.reconcile import backend_of, spec_of
-from provisioning.service import find_by_id
-from provisioning.states import UNFINISHED_JOBS, CredentialsState
-from provisioning.tokens import Caller as Principal
-from provisioning.vault import Secret
+from provisioning.access.tokens import Caller as Principal
+from provisioning.configuration.secrets import Secret
+from provisioning.credentials.reading import find_by_id
+from provisioning.credentials.reconcile import backend_of, spec_of
+from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState
+from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Ledger, Promise
 from tests.faults.engines.base import Inventory
 from tests.faults.stack import SETTLE, FaultyService

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from provisioning.models import Credentials
-from provisioning.states import CredentialsState
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 from tests.faults.callers import LOST, Caller, Crowd, Ledger
 from tests.faults.engines.base import Engine
 from tests.faults.oracle import Oracle

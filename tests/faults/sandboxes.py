@@ -16,8 +16,8 @@ from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.processes import Process, wait_until
 from devstack.valkey import Valkey
-from provisioning.models import Credentials, Job
-from provisioning.states import UNFINISHED_JOBS, CredentialsState
+from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState
+from provisioning.state.models import Credentials, Job
 from tests.faults.record import Record
 from tests.faults.stack import Points
 from tests.support.client import Client

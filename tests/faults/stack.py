@@ -8,7 +8,7 @@ from pathlib import Path
 
 from devstack.processes import Process, descendants, wait_until
 from devstack.valkey import Valkey
-from provisioning.servers import url_key
+from provisioning.configuration.servers import url_key
 from tests.faults.engines.base import Engine
 from tests.support.client import Client
 from tests.support.service import Service

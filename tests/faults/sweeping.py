@@ -15,18 +15,18 @@ from typing import cast
 from sqlalchemy import select, update
 
 from devstack.procfile import service_environment
-from provisioning import config
 from provisioning.backends.base import Backend, ServerObject, Spec
-from provisioning.claims import Lease
-from provisioning.database import now_ms
-from provisioning.draining import drain
+from provisioning.background.expiry import drain
+from provisioning.background.sweep import FIRST_BATCH, sweep
+from provisioning.configuration import config
+from provisioning.configuration.logs import configure_logs
 from provisioning.errors import StateUnavailable
-from provisioning.expiry import FIRST_BATCH, sweep
-from provisioning.failpoints import failpoint
 from provisioning.installation import Installation
-from provisioning.logs import configure_logs
-from provisioning.models import Credentials
-from provisioning.states import CredentialsState
+from provisioning.state.claims import Lease
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.failpoints import failpoint
+from provisioning.state.models import Credentials
 from tests.support.service import TREE
 
 Sweep = Callable[[Installation], object]

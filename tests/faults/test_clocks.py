@@ -15,9 +15,9 @@ from sqlalchemy import select, update
 
 from devstack.processes import Process, wait_until
 from devstack.valkey import Valkey
-from provisioning.database import now_ms, read_clock
-from provisioning.models import Credentials
-from provisioning.states import CredentialsState
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle

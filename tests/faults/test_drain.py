@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from devstack.processes import wait_until
-from provisioning.creation import new_row
-from provisioning.database import read_clock
-from provisioning.states import CredentialsState, JobStatus
-from provisioning.tokens import Principal
+from provisioning.access.tokens import Principal
+from provisioning.credentials.creation import new_row
+from provisioning.state.database import read_clock
+from provisioning.state.enums import CredentialsState, JobStatus
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages

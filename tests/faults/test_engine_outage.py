@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from devstack.processes import wait_until
-from provisioning.models import Job
+from provisioning.state.models import Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.base import Engine
 from tests.faults.engines.mysql import MySQLEngine

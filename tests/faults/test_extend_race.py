@@ -19,17 +19,18 @@ import pytest
 from sqlalchemy import Select, func, insert, select, update
 
 from devstack.processes import wait_until
-from provisioning import config, errors
-from provisioning import service as domain
-from provisioning.bootstrap import prepare_state
-from provisioning.database import read_clock
-from provisioning.events import Action
+from provisioning import errors
+from provisioning.access.tokens import Caller as Author
+from provisioning.access.tokens import Principal
+from provisioning.configuration import config
+from provisioning.configuration.secrets import Secret, generate_key
+from provisioning.credentials import reading as domain
 from provisioning.installation import Installation
-from provisioning.models import Credentials, Event, Job
-from provisioning.states import CredentialsState
-from provisioning.tokens import Caller as Author
-from provisioning.tokens import Principal
-from provisioning.vault import Secret, generate_key
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import read_clock
+from provisioning.state.enums import CredentialsState
+from provisioning.state.events import Action
+from provisioning.state.models import Credentials, Event, Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.oracle import Oracle
 from tests.faults.rows import wait_dropped

@@ -10,7 +10,7 @@ import pytest
 
 from devstack.docker import DockerEngine
 from devstack.processes import wait_until
-from provisioning.states import JobStatus
+from provisioning.state.enums import JobStatus
 from tests.faults.record import Record
 from tests.faults.sandboxes import (
     Judge,

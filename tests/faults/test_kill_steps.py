@@ -7,7 +7,7 @@ import pytest
 
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
-from provisioning.states import JobStatus
+from provisioning.state.enums import JobStatus
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.base import Engine
 from tests.faults.engines.mysql import MySQLEngine

@@ -6,9 +6,9 @@ from sqlalchemy import func, select
 
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
-from provisioning.database import next_numbers
-from provisioning.models import Credentials, Job
-from provisioning.states import UNFINISHED_JOBS, CredentialsState, JobCommand, JobStatus
+from provisioning.state.database import next_numbers
+from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState, JobCommand, JobStatus
+from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages

@@ -8,14 +8,15 @@ import pytest
 from sqlalchemy import update
 
 from devstack.valkey import Valkey
-from provisioning.catalog import BACKENDS
-from provisioning.creation import get_or_create
-from provisioning.database import now_ms
-from provisioning.models import Credentials, Job
-from provisioning.service import CredentialsView, request_kill
-from provisioning.states import CredentialsState
-from provisioning.tokens import Caller as Principal
-from provisioning.vault import Secret
+from provisioning.access.tokens import Caller as Principal
+from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.secrets import Secret
+from provisioning.credentials.changes import request_kill
+from provisioning.credentials.creation import get_or_create
+from provisioning.credentials.reading import CredentialsView
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Ledger
 from tests.faults.engines.base import Engine
 from tests.faults.oracle import Oracle

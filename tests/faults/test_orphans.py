@@ -13,15 +13,16 @@ from click.testing import CliRunner
 from sqlalchemy import delete, select, update
 
 from devstack.valkey import Valkey
-from provisioning import creation, orphans
-from provisioning.catalog import BACKENDS as RULES
-from provisioning.cli import cli
+from provisioning.access.management_tokens import ManageTokens
+from provisioning.access.tokens import Caller as Principal
+from provisioning.cli.main import cli
+from provisioning.configuration.catalog import BACKENDS as RULES
+from provisioning.configuration.secrets import Secret
+from provisioning.credentials import creation
 from provisioning.errors import CredentialsNotFound
-from provisioning.manage_tokens import ManageTokens
-from provisioning.models import Credentials, Event, Login
-from provisioning.states import CredentialsState
-from provisioning.tokens import Caller as Principal
-from provisioning.vault import Secret
+from provisioning.orphans import comparison
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials, Event, Login
 from tests.faults.callers import Caller, Ledger
 from tests.faults.conftest import BACKENDS
 from tests.faults.engines.base import Engine, Foreign
@@ -221,13 +222,13 @@ def test_another_installation_and_look_alikes_survive_everything(
     mixed_oracle.settle()
     for backend, details in theirs.items():
         engines[backend].try_login(details)
-    assert orphans.look(other.installation).clean
+    assert comparison.look(other.installation).clean
     # And the other way round.
     mine = Caller(mixed_service, Ledger()).create()
     with other.installation.database.write() as session:
         session.execute(delete(Credentials))
     assert run(other, "orphans", "--fix")[0] == 0
-    assert orphans.look(other.installation).clean
+    assert comparison.look(other.installation).clean
     engines["mysql"].try_login(mine["credentials"])
     other.installation.close()
 
@@ -307,7 +308,7 @@ def test_the_regular_check_tells_of_what_it_finds_and_mends_nothing(
 ) -> None:
     body = Caller(mixed_service, Ledger()).create("transformations")
     lose_row(mixed_service, int(body["id"]), closed=False)
-    orphans.check(mixed_service.installation)
+    comparison.check(mixed_service.installation)
     with mixed_service.installation.database.read() as session:
         query = select(Event.detail).where(Event.action == "orphans.found")
         told = session.scalars(query.order_by(Event.id.desc())).first()

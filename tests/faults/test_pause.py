@@ -18,9 +18,9 @@ from sqlalchemy import select
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
-from provisioning.models import Credentials
-from provisioning.states import CredentialsState
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages

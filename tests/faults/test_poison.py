@@ -6,7 +6,7 @@ import pytest
 
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
-from provisioning.models import Job
+from provisioning.state.models import Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle

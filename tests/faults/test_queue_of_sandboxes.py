@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from devstack.processes import wait_until
-from provisioning.states import JobStatus
+from provisioning.state.enums import JobStatus
 from tests.faults.messages import Messages
 from tests.faults.sandboxes import ASYNC, Judge, SandboxService, Visitor
 

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import select
 
 from devstack.processes import wait_until
-from provisioning.models import Credentials, Job
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.conftest import BACKENDS
 from tests.faults.engines.base import Engine, Right

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from provisioning.states import JobStatus
+from provisioning.state.enums import JobStatus
 from tests.faults.callers import Caller, Ledger
 from tests.faults.conftest import BACKENDS
 from tests.faults.engines.base import Engine

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import func, select
 
 from devstack.processes import wait_until
-from provisioning.models import Credentials, Job
-from provisioning.states import JobCommand, JobStatus
+from provisioning.state.enums import JobCommand, JobStatus
+from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle

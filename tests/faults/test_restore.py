@@ -12,9 +12,9 @@ import redis
 
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
-from provisioning.bootstrap import prepare_state
-from provisioning.models import Credentials
-from provisioning.states import CredentialsState
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.base import Engine
 from tests.faults.oracle import Oracle

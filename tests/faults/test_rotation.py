@@ -13,20 +13,21 @@ from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.processes import wait_until
 from devstack.valkey import Valkey
-from provisioning import config, failpoints
-from provisioning.admin_rotation import RotationRefused, rotate_admin
+from provisioning.access.tokens import Caller
 from provisioning.backends.base import EngineRefused
-from provisioning.backends.pool import IDLE_SECONDS
-from provisioning.bootstrap import prepare_state
-from provisioning.catalog import backend_rules
-from provisioning.creation import get_or_create
+from provisioning.backends.connections.pool import IDLE_SECONDS
+from provisioning.backends.servers.admin_rotation import RotationRefused, rotate_admin
+from provisioning.configuration import config
+from provisioning.configuration.catalog import backend_rules
+from provisioning.configuration.secrets import Secret, generate_key
+from provisioning.credentials.creation import get_or_create
+from provisioning.credentials.reading import find_by_id
 from provisioning.errors import ConfigurationError
 from provisioning.installation import Installation
-from provisioning.models import AdminSecret
-from provisioning.rekeying import SealedColumn, Tally, rotate_keys
-from provisioning.service import find_by_id
-from provisioning.tokens import Caller
-from provisioning.vault import Secret, generate_key
+from provisioning.state import failpoints
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.key_rotation import SealedColumn, Tally, rotate_keys
+from provisioning.state.models import AdminSecret
 from tests.faults.callers import Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.engines.postgres import PostgresEngine

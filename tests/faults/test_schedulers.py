@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from devstack.processes import wait_until
-from provisioning.events import Action
-from provisioning.models import Event
-from provisioning.states import JobStatus
+from provisioning.state.enums import JobStatus
+from provisioning.state.events import Action
+from provisioning.state.models import Event
 from tests.faults.callers import Caller, Crowd, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import inspect, select
 
-from provisioning.models import Base, Credentials, Login
+from provisioning.state.models import Base, Credentials, Login
 from tests.faults.callers import Caller, Ledger
 from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle

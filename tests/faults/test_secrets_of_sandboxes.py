@@ -12,7 +12,7 @@ from sqlalchemy import inspect, select
 from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.valkey import Valkey
-from provisioning.models import Base, Credentials, Job
+from provisioning.state.models import Base, Credentials, Job
 from tests.faults.messages import Messages
 from tests.faults.sandboxes import SandboxService, Visitor, environment_of
 from tests.support.sandbox import run_in

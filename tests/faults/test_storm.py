@@ -17,7 +17,7 @@ from sqlalchemy import select
 from devstack.postgres import Postgres
 from devstack.processes import descendants
 from devstack.valkey import Valkey
-from provisioning.models import Job
+from provisioning.state.models import Job
 from tests.faults.callers import Caller, Crowd, GaveUp, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle

@@ -12,13 +12,15 @@ from sqlalchemy import delete
 from sqlalchemy.orm import make_transient
 
 from api.app import create_app
-from provisioning import claims, creation, jobs
 from provisioning.backends.mysql import backend as mysql
-from provisioning.claims import Lease
+from provisioning.credentials import creation
+from provisioning.credentials.reconcile import backend_of, spec_of
 from provisioning.installation import Installation
-from provisioning.models import Credentials
-from provisioning.reconcile import backend_of, spec_of
-from provisioning.states import CredentialsState
+from provisioning.jobs import outcomes
+from provisioning.state import claims
+from provisioning.state.claims import Lease
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 
 
 def without_fencing() -> Flask:
@@ -62,5 +64,5 @@ def without_slots() -> Flask:
         return uuid.uuid4().hex
 
     setattr(creation, "slot_of", any_slot)
-    setattr(jobs, "slot_of", any_slot)
+    setattr(outcomes, "slot_of", any_slot)
     return create_app()

@@ -8,12 +8,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
-from provisioning import config
+from provisioning.access.tokens import LocalTokens
 from provisioning.backends.base import Backend
-from provisioning.bootstrap import prepare_state
+from provisioning.configuration import config
+from provisioning.configuration.secrets import generate_key
 from provisioning.installation import Installation
-from provisioning.tokens import LocalTokens
-from provisioning.vault import generate_key
+from provisioning.state.bootstrap import prepare_state
 from tests.sandbox.receiver import Receiver
 from tests.sandbox.stand_in import Loading, StandInStorage
 from tests.sandbox.stand_in_engine import StandInEngine

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import update
 
 from provisioning.backends.base import EngineError, Owner, Placement, ServerObject, Spec
+from provisioning.background.job_runner import run_job
+from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
-from provisioning.models import Job
-from provisioning.running import run_job
-from provisioning.vault import Secret
+from provisioning.state.models import Job
 
 
 class StandInEngine:

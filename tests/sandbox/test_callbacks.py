@@ -12,14 +12,14 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
-from provisioning import config
-from provisioning.callbacks import deliver
+from provisioning.background.sweep import sweep
+from provisioning.configuration import config
 from provisioning.errors import ConfigurationError
-from provisioning.events import events_of_job
-from provisioning.expiry import sweep
 from provisioning.installation import Installation
-from provisioning.models import Callback, Job
-from provisioning.states import CallbackState
+from provisioning.jobs.callbacks import deliver
+from provisioning.state.enums import CallbackState
+from provisioning.state.events import events_of_job
+from provisioning.state.models import Callback, Job
 from tests.sandbox.receiver import SECRET, Receiver
 from tests.sandbox.stand_in_engine import work_on
 

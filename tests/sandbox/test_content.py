@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from provisioning.sandbox.base import ContentRefused
+from provisioning.backends.base import ContentRefused
 from provisioning.sandbox.content import SandboxContent, parent_run_id
 from provisioning.sandbox.request import FileInput, LoadPlan, TableInput
 from provisioning.storage.base import FileQuery, StorageRefused, TableQuery

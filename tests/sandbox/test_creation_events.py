@@ -2,16 +2,16 @@
 
 from sqlalchemy import update
 
+from provisioning.access.tokens import Caller, Principal
 from provisioning.backends.base import EngineRefused, EngineUnavailable
-from provisioning.catalog import BACKENDS
-from provisioning.events import events_of_job
+from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
-from provisioning.jobs import request_termination
-from provisioning.models import Event, Job
+from provisioning.jobs.outcomes import request_termination
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import SandboxRequest
-from provisioning.tokens import Caller, Principal
-from provisioning.vault import Secret
+from provisioning.state.events import events_of_job
+from provisioning.state.models import Event, Job
 from tests.sandbox.stand_in_engine import StandInEngine, work_on
 
 OWNER = Caller(Principal("4", "ada", "70", "Project"), Secret("its token"), "17")

@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from provisioning import config
 from provisioning.backends.base import EngineUnavailable, Spec
-from provisioning.claims import Lease, take
-from provisioning.database import read_clock
-from provisioning.endings import attend_at, take_due
+from provisioning.configuration import config
+from provisioning.credentials.expiry import expired_on, retire
+from provisioning.credentials.notices import deliver
+from provisioning.credentials.warnings import attend_at, take_due
 from provisioning.errors import ConfigurationError
-from provisioning.events import newest_events
-from provisioning.expiry import expired_on, retire
 from provisioning.installation import Installation
-from provisioning.models import Credentials, Notice
-from provisioning.notices import deliver
-from provisioning.sandbox.ending import attend
-from provisioning.states import CredentialsState
-from provisioning.validity import format_time
+from provisioning.sandbox.grace import attend
+from provisioning.state.claims import Lease, take
+from provisioning.state.database import read_clock
+from provisioning.state.enums import CredentialsState
+from provisioning.state.events import newest_events
+from provisioning.state.formats import format_time
+from provisioning.state.models import Credentials, Notice
 from tests.sandbox.receiver import SECRET, Receiver
 from tests.sandbox.stand_in_engine import StandInEngine, work_on
 

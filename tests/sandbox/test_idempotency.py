@@ -7,10 +7,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 from werkzeug.test import TestResponse
 
-from provisioning.expiry import sweep
-from provisioning.idempotency import KEPT
+from provisioning.background.sweep import sweep
 from provisioning.installation import Installation
-from provisioning.models import Job, RequestKey
+from provisioning.jobs.idempotency import KEPT
+from provisioning.state.models import Job, RequestKey
 from tests.sandbox.conftest import caller_of
 from tests.sandbox.stand_in_engine import work_on
 

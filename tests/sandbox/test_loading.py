@@ -7,10 +7,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from provisioning.claims import Terminated
-from provisioning.sandbox.base import ContentRefused
+from provisioning.backends.base import ContentRefused
 from provisioning.sandbox.content import SandboxContent, WorkerDiskFull, format_size
 from provisioning.sandbox.request import FileInput, LoadPlan, TableInput
+from provisioning.state.claims import Terminated
 from provisioning.storage.base import StorageUnavailable, TableQuery
 from tests.sandbox.stand_in import RUN_ID, DirectoryFiles, Loading, StandInStorage
 

@@ -9,12 +9,12 @@ from sqlalchemy import func, select, update
 from werkzeug.test import TestResponse
 
 from api.app import create_app
-from provisioning.events import newest_events
+from provisioning.access.tokens import LocalTokens
 from provisioning.installation import Installation
-from provisioning.models import Credentials, Job
 from provisioning.sandbox.request import LoadPlan
-from provisioning.states import CredentialsState
-from provisioning.tokens import LocalTokens
+from provisioning.state.enums import CredentialsState
+from provisioning.state.events import newest_events
+from provisioning.state.models import Credentials, Job
 from tests.sandbox.stand_in_engine import work_on
 
 PATH = "/provisioning/async/docker"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api.schemas import CreateFromTransformation, CreateSandbox, load
 from provisioning import errors
-from provisioning.catalog import backend_rules, require_type
+from provisioning.configuration.catalog import backend_rules, require_type
 from provisioning.sandbox.request import SandboxRequest, job_params, read_request
 
 CREATE_SANDBOX, CREATE_FROM_TRANSFORMATION = CreateSandbox(), CreateFromTransformation()

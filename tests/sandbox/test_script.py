@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from provisioning.sandbox.script import script_files
+from provisioning.sandbox.generated_files import script_files
 
 
 @pytest.mark.filterwarnings("error")

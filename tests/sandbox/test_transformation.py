@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provisioning.sandbox.base import ContentRefused
+from provisioning.backends.base import ContentRefused
 from provisioning.sandbox.request import (
     FileInput,
     LoadPlan,

@@ -9,12 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import Storage, TableQuery
 from provisioning.storage.directory import DirectoryStorage
 from provisioning.storage.keboola import KeboolaStorage
 from provisioning.storage.retries import Patience
 from provisioning.storage.table_files import TIMESTAMP
-from provisioning.vault import Secret
 from tests.support.storage_simulator import StorageSimulator, Table
 
 RUN_ID = "206296229.206296230"

@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
+from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import Storage, TableQuery
 from provisioning.storage.directory import DirectoryStorage
 from provisioning.storage.keboola import KeboolaStorage
 from provisioning.storage.retries import Patience
-from provisioning.vault import Secret
 
 
 def peak_memory() -> int:

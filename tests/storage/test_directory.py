@@ -9,12 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.storage.base import (
-    FileQuery,
-    StorageRefused,
-    StorageUnavailable,
-    TableQuery,
-)
+from provisioning.storage.base import FileQuery, StorageRefused, StorageUnavailable, TableQuery
 from provisioning.storage.directory import DirectoryStorage
 from tests.storage.case import DirectoryCase, download, export
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import StorageRefused, StorageUnavailable, TableQuery
 from provisioning.storage.clouds import slice_address
 from provisioning.storage.keboola import KeboolaStorage
-from provisioning.vault import Secret
 from tests.storage.case import PATIENCE, RUN_ID, KeboolaCase, download, export, no_pause
 from tests.support.storage_simulator import Repeated, Reply, StorageSimulator, Table
 from tests.support.storage_simulator.server import Change

@@ -10,14 +10,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from provisioning.storage.base import (
-    FileQuery,
-    StorageRefused,
-    StorageUnavailable,
-    TableQuery,
-)
+from provisioning.configuration.secrets import Secret
+from provisioning.storage.base import FileQuery, StorageRefused, StorageUnavailable, TableQuery
 from provisioning.storage.keboola import KeboolaStorage
-from provisioning.vault import Secret
 from tests.storage.case import PATIENCE, RUN_ID, KeboolaCase, export
 from tests.support.storage_simulator import Repeated, Reply, StorageSimulator, Table
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from provisioning.storage.moments import read_moment
+from provisioning.storage.table_files import read_moment
 
 NOW = datetime(2019, 1, 10, 10, 0, tzinfo=UTC)
 

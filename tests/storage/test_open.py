@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from provisioning import config
+from provisioning.configuration import config
+from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.storage.base import TableQuery
 from provisioning.storage.open import open_storage
-from provisioning.vault import Secret, generate_key
 from tests.storage.case import export
 from tests.support.storage_simulator import StorageSimulator, Table
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
+from provisioning.configuration.secrets import Secret
 from provisioning.storage.signing import AmazonKey, sign_get
-from provisioning.vault import Secret
 
 
 def test_the_documents_example_is_signed_as_it_says() -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import psycopg2
 
 from devstack.postgres import Postgres
-from provisioning.vault import Secret, generate_password
+from provisioning.configuration.secrets import Secret, generate_password
 
 VERSION = (
     "PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 "

@@ -3,9 +3,9 @@
 from itertools import count
 from typing import Any
 
-from provisioning.database import Database, read_clock
-from provisioning.models import Credentials
-from provisioning.states import CredentialsState
+from provisioning.state.database import Database, read_clock
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 
 HOUR = 3_600_000
 _numbers = count(5_000_001)

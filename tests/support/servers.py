@@ -14,8 +14,8 @@ import pytest
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.valkey import Valkey
-from provisioning.database import Database
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.database import Database
 from tests.support.hunt import HUNT
 from tests.support.redshift_stand_in import RedshiftStandIn
 

@@ -9,14 +9,14 @@ from devstack.ports import HeldPort
 from devstack.processes import Process, descendants, dying_with_parent, wait_until
 from devstack.procfile import procfile_commands, service_environment
 from devstack.valkey import Valkey
-from provisioning import config
-from provisioning.bootstrap import prepare_state
+from provisioning.access.tokens import LocalTokens
+from provisioning.configuration import config
+from provisioning.configuration.secrets import generate_key
+from provisioning.configuration.settings import KEYS
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
-from provisioning.models import Base
-from provisioning.settings import KEYS
-from provisioning.tokens import LocalTokens
-from provisioning.vault import generate_key
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.models import Base
 from tests.support.client import Client
 from tests.support.hunt import HUNT
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from provisioning.database import Database
+from provisioning.state.database import Database
 
 Statements = list[tuple[str, Any]]
 

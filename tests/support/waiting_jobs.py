@@ -4,13 +4,14 @@ from itertools import count
 
 from sqlalchemy import delete, update
 
-from provisioning import config
+from provisioning.configuration import config
+from provisioning.configuration.secrets import generate_key
 from provisioning.installation import Installation
-from provisioning.jobs import Claimed, close_job, success
-from provisioning.models import Job
-from provisioning.states import JobCommand, JobStatus
-from provisioning.turns import claim_next
-from provisioning.vault import generate_key
+from provisioning.jobs.claiming import Claimed
+from provisioning.jobs.outcomes import close_job, success
+from provisioning.jobs.scheduling import claim_next
+from provisioning.state.enums import JobCommand, JobStatus
+from provisioning.state.models import Job
 
 MYSQL, BOTH = ["mysql"], ["docker", "mysql"]
 _numbers = count(1)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from provisioning.bootstrap import prepare_state
+from provisioning.state.bootstrap import prepare_state
 from tests.support.servers import empty_state_url
 from tests.support.waiting_jobs import Queue
 

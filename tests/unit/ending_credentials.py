@@ -3,8 +3,8 @@
 from itertools import count
 from typing import Any
 
-from provisioning.models import Credentials
-from provisioning.states import CredentialsState
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 from tests.support.waiting_jobs import Queue
 
 DAY = 86_400_000

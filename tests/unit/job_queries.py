@@ -8,7 +8,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from provisioning.states import JobCommand, JobStatus
+from provisioning.state.enums import JobCommand, JobStatus
 
 PROJECT = "572"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

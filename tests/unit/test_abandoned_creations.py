@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from provisioning.backends.base import Spec
-from provisioning.claims import Lease
-from provisioning.models import Credentials, Job
-from provisioning.running import run_job
-from provisioning.states import CredentialsState, JobCommand, JobStatus
+from provisioning.background.job_runner import run_job
+from provisioning.state.claims import Lease
+from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
+from provisioning.state.models import Credentials, Job
 from tests.support.waiting_jobs import Queue
 
 DOCKER = ["docker"]

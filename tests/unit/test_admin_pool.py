@@ -7,14 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from provisioning.backends.base import (
-    EngineBusy,
-    EngineError,
-    EngineUnavailable,
-    step_of,
-)
-from provisioning.backends.places import SILENCE_SHARE, Places
-from provisioning.backends.pool import AdminPool
+from provisioning.backends.base import EngineBusy, EngineError, EngineUnavailable, step_of
+from provisioning.backends.connections.pool import AdminPool
+from provisioning.backends.connections.slots import SILENCE_SHARE, Places
 
 #: Seconds.
 TIMEOUT = 2.0

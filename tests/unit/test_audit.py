@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from provisioning.audit import EventSearch, find_events
-from provisioning.bootstrap import prepare_state
-from provisioning.database import Database
-from provisioning.models import Event
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
+from provisioning.state.event_search import EventSearch, find_events
+from provisioning.state.models import Event
 from tests.support.servers import empty_state
 from tests.unit.test_job_pages import explain, statements
 

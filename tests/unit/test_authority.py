@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.authority import read_authority
-from provisioning.bootstrap import prepare_state
-from provisioning.database import Database
-from provisioning.vault import Secret, Vault, generate_key
+from provisioning.backends.docker.certificate import read_authority
+from provisioning.configuration.secrets import Secret, Vault, generate_key
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import pytest
 
-from provisioning.backlog import outlook
-from provisioning.database import now_ms, read_clock
-from provisioning.models import Job
-from provisioning.states import JobStatus
+from provisioning.jobs.backlog import outlook
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import JobStatus
+from provisioning.state.models import Job
 from tests.support.waiting_jobs import Queue
 
 

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
-from provisioning.cli import cli
-from provisioning.vault import generate_key
+from provisioning.cli.main import cli
+from provisioning.configuration.secrets import generate_key
 
 
 @pytest.fixture

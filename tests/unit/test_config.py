@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from provisioning import config
-from provisioning.cli import cli
+from provisioning.cli.main import cli
+from provisioning.configuration import config
+from provisioning.configuration.secrets import generate_key
 from provisioning.errors import ConfigurationError
-from provisioning.vault import generate_key
 
 DAY = 86_400
 NEEDED = {

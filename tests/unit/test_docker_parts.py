@@ -22,8 +22,8 @@ from provisioning.backends.docker.backend import read_activity
 from provisioning.backends.docker.connections import count_connections
 from provisioning.backends.docker.page import Page
 from provisioning.backends.docker.readiness import clean_log
-from provisioning.claims import ClaimLost
-from provisioning.servers import DockerServer
+from provisioning.configuration.servers import DockerServer
+from provisioning.state.claims import ClaimLost
 from tests.support.certificates import AUTHORITY, make_certificate
 
 # Connections ----------------------------------------------------------------------------

@@ -8,15 +8,15 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from devstack.processes import wait_until
-from provisioning import draining
 from provisioning.backends.base import EngineRefused, EngineUnavailable, ServerObject, Spec
-from provisioning.claims import Lease
-from provisioning.database import now_ms, read_clock
-from provisioning.draining import LARGEST_BATCH, drain
-from provisioning.events import events_of_job
-from provisioning.expiry import FIRST_BATCH, sweep
-from provisioning.models import Credentials, Job
-from provisioning.states import CredentialsState, JobStatus
+from provisioning.background import expiry
+from provisioning.background.expiry import LARGEST_BATCH, drain
+from provisioning.background.sweep import FIRST_BATCH, sweep
+from provisioning.state.claims import Lease
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import CredentialsState, JobStatus
+from provisioning.state.events import events_of_job
+from provisioning.state.models import Credentials, Job
 from tests.support.waiting_jobs import Queue
 
 FIRST = 700_001
@@ -259,7 +259,7 @@ def test_batches_grow_on_a_fast_server_and_shrink_on_a_slow_one(
     add(queue, 2 * LARGEST_BATCH)
     assert drain(queue.installation, "mysql", "default", FIRST_BATCH) == 2 * FIRST_BATCH
     clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr(draining.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(expiry.time, "monotonic", lambda: float(next(clock)))
     engine.act = lambda spec: None
     assert drain(queue.installation, "mysql", "default", 8) == 1
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, insert, literal, select, update
 
-from provisioning.bootstrap import prepare_state
-from provisioning.database import Database, read_clock
-from provisioning.endings import attend_at, due_rows, take_due
-from provisioning.models import Credentials, Event
-from provisioning.states import CredentialsState
+from provisioning.credentials.warnings import attend_at, due_rows, take_due
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database, read_clock
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials, Event
 from tests.support.servers import empty_state
 from tests.support.statements import statements_of
 from tests.support.waiting_jobs import Queue

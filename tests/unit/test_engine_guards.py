@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from provisioning.backends import circuit, sessions
 from provisioning.backends.base import EngineBusy, EngineUnavailable
-from provisioning.backends.circuit import Circuit
-from provisioning.backends.sessions import Picture, SessionPicture
+from provisioning.backends.connections import circuit_breaker, sessions
+from provisioning.backends.connections.circuit_breaker import Circuit
+from provisioning.backends.connections.sessions import Picture, SessionPicture
 
 
 def fail(guard: Circuit, error: Exception) -> None:
@@ -16,7 +16,7 @@ def fail(guard: Circuit, error: Exception) -> None:
 
 
 def silence(guard: Circuit) -> None:
-    for _ in range(circuit.FAILURES_TO_OPEN):
+    for _ in range(circuit_breaker.FAILURES_TO_OPEN):
         with pytest.raises(EngineUnavailable, match="no answer"):
             fail(guard, EngineUnavailable("no answer"))
 
@@ -38,12 +38,12 @@ def test_a_busy_server_is_not_silent() -> None:
 
 
 def test_a_trial_after_the_pause_closes_the_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.0)
+    monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.0)
     guard = Circuit("db1")
     silence(guard)
     with guard.guard():
         pass
-    monkeypatch.setattr(circuit, "OPEN_SECONDS", 60.0)
+    monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 60.0)
     with guard.guard():
         pass
 

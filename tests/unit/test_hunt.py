@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.key_pairs import generate_key_pair
-from provisioning.vault import generate_password
+from provisioning.backends.key_pairs import generate_key_pair
+from provisioning.configuration.secrets import generate_password
 from tests.support.hunt import Hunt
 
 PASSWORD = generate_password().reveal()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from provisioning.backends.base import Owner, Spec
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.backends.mysql.inventory import Names
-from provisioning.naming import bears_prefix
+from provisioning.backends.naming import bears_prefix
 from tests.backends.case import NO_LIMITS
 
 BACKEND = MySQLBackend((), NO_LIMITS, timeout=1, connections=1)

@@ -11,15 +11,15 @@ from sqlalchemy import event, insert, literal, select
 from sqlalchemy.engine import Engine
 
 from api.app import create_app
-from provisioning import config
-from provisioning.bootstrap import prepare_state
-from provisioning.database import Database
+from provisioning.access.tokens import LocalTokens
+from provisioning.configuration import config
+from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.installation import Installation
-from provisioning.models import Credentials, Job
-from provisioning.search.jobs import JobSearch, list_jobs
-from provisioning.states import CredentialsState, JobCommand, JobStatus
-from provisioning.tokens import LocalTokens
-from provisioning.vault import Secret, generate_key
+from provisioning.jobs.search.listing import JobSearch, list_jobs
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
+from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
+from provisioning.state.models import Credentials, Job
 from tests.support.servers import empty_state
 from tests.unit.job_queries import random_job
 

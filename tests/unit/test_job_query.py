@@ -11,12 +11,12 @@ from flask import Flask
 from sqlalchemy import insert
 
 from api.queue import record
-from provisioning.bootstrap import prepare_state
-from provisioning.database import Database
 from provisioning.errors import QueryInvalid
-from provisioning.models import Job
-from provisioning.search.jobs import JobSearch, list_jobs
-from provisioning.search.language import DEEPEST, LONGEST, MOST_CONDITIONS, parse
+from provisioning.jobs.search.language import DEEPEST, LONGEST, MOST_CONDITIONS, parse
+from provisioning.jobs.search.listing import JobSearch, list_jobs
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
+from provisioning.state.models import Job
 from tests.support.servers import empty_state
 from tests.unit.job_queries import PROJECT, hostile_text, random_job, random_query, scalars
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from provisioning.key_pairs import (
+from provisioning.backends.key_pairs import (
     fingerprint,
     generate_key_pair,
     private_der,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioning.limits import LIMITS, Defaults, limits_in_force, read_defaults
+from provisioning.configuration.quota_limits import LIMITS, Defaults, limits_in_force, read_defaults
 
 
 def test_each_limit_is_of_a_project_or_a_token_and_hard_or_soft() -> None:

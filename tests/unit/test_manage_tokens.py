@@ -8,12 +8,11 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from provisioning import errors
-from provisioning.bootstrap import prepare_state
-from provisioning.cli import cli
-from provisioning.database import Database
-from provisioning.manage_tokens import WRONG_TRIES, ManageTokens
-from provisioning.pace import Pace
-from provisioning.vault import Secret, generate_key
+from provisioning.access.management_tokens import WRONG_TRIES, ManageTokens, Pace
+from provisioning.cli.main import cli
+from provisioning.configuration.secrets import Secret, generate_key
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from provisioning import migrations
-from provisioning.bootstrap import prepare_state
-from provisioning.database import Database
-from provisioning.models import Base
+from provisioning.state import migrations
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
+from provisioning.state.models import Base
 from tests.support.servers import empty_state
 
 

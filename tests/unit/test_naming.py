@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioning.naming import (
+from provisioning.backends.naming import (
     build_name,
     granted_database,
     person_name_part,

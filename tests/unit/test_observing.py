@@ -6,14 +6,14 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from provisioning.backends.base import ServerObject, Spec
-from provisioning.database import now_ms, read_clock
-from provisioning.expiry import sweep
-from provisioning.models import Credentials, Event, Job, Sequence, Setting
-from provisioning.observing import HELD, Held, current_observation, observe
-from provisioning.reconcile import drop_objects
-from provisioning.restores import act_again, begin, notice_restore
-from provisioning.running import run_job
-from provisioning.states import CredentialsState, JobStatus
+from provisioning.background.job_runner import run_job
+from provisioning.background.sweep import sweep
+from provisioning.credentials.observation import HELD, Held, current_observation, observe
+from provisioning.credentials.reconcile import drop_objects
+from provisioning.orphans.restore import act_again, begin, notice_restore
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import CredentialsState, JobStatus
+from provisioning.state.models import Credentials, Event, Job, Sequence, Setting
 from tests.backends.case import lease
 from tests.support.waiting_jobs import Queue
 from tests.unit.test_abandoned_creations import DOCKER, Engine, found, half_made

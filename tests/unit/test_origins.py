@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioning.origins import Address, read_address, read_origins
+from provisioning.configuration.origins import Address, read_address, read_origins
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import delete, update
 
-from provisioning.database import now_ms
-from provisioning.mending import mend
-from provisioning.models import Credentials, Job, Login
-from provisioning.orphans import look
-from provisioning.states import CredentialsState
+from provisioning.orphans.comparison import look
+from provisioning.orphans.repair import mend
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials, Job, Login
 from tests.support.waiting_jobs import Queue
 from tests.unit.test_abandoned_creations import Engine, found, half_made
 

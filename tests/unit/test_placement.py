@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from provisioning import placement
 from provisioning.backends.base import Placement
-from provisioning.bootstrap import prepare_state
-from provisioning.database import Database
-from provisioning.models import Credentials
-from provisioning.placement import Loads
-from provisioning.servers import MySQLServer
-from provisioning.states import CredentialsState
-from provisioning.vault import Secret
+from provisioning.backends.servers import placement
+from provisioning.backends.servers.placement import Loads
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import MySQLServer
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 
 
 @pytest.fixture

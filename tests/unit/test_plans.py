@@ -10,16 +10,17 @@ import pytest
 from sqlalchemy import String, cast, insert, literal, select, update
 
 from provisioning.backends.base import Backend, ServerObject
-from provisioning.backlog import require_room
-from provisioning.bootstrap import prepare_state
-from provisioning.creation import read_slot
-from provisioning.database import now_ms, read_clock
-from provisioning.expiry import expired_on, sweep
-from provisioning.jobs import find_job
-from provisioning.models import Base, Callback, Credentials, Event, Job, RequestKey
-from provisioning.retention import forget_old
-from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus
-from provisioning.turns import claim_next, next_after
+from provisioning.background.retention import forget_old
+from provisioning.background.sweep import sweep
+from provisioning.credentials.creation import read_slot
+from provisioning.credentials.expiry import expired_on
+from provisioning.jobs.backlog import require_room
+from provisioning.jobs.reading import find_job
+from provisioning.jobs.scheduling import claim_next, next_after
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import CallbackState, CredentialsState, JobCommand, JobStatus
+from provisioning.state.models import Base, Callback, Credentials, Event, Job, RequestKey
 from tests.support.servers import empty_state_url
 from tests.support.statements import statements_of
 from tests.support.waiting_jobs import MYSQL, Queue

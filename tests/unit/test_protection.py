@@ -2,11 +2,11 @@
 
 import pytest
 
-from provisioning.database import read_clock
+from provisioning.credentials.protection import protect
 from provisioning.errors import CredentialsNotFound, ParameterInvalid
-from provisioning.models import Credentials
-from provisioning.protection import protect
-from provisioning.states import CredentialsState
+from provisioning.state.database import read_clock
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials
 from tests.support.waiting_jobs import Queue
 from tests.unit.ending_credentials import DAY, add_credentials
 

@@ -5,9 +5,8 @@ from random import Random
 import pytest
 
 from provisioning.errors import QueryInvalid
-from provisioning.search.conditions import condition_of
-from provisioning.search.jobs import JobFields
-from provisioning.search.language import (
+from provisioning.jobs.search.conditions import condition_of
+from provisioning.jobs.search.language import (
     DEEPEST,
     LONGEST,
     MOST_CONDITIONS,
@@ -22,7 +21,8 @@ from provisioning.search.language import (
     StartsWith,
     parse,
 )
-from provisioning.search.spans import Span, read_moment, read_number, read_past
+from provisioning.jobs.search.listing import JobFields
+from provisioning.jobs.search.time_ranges import Span, read_moment, read_number, read_past
 from tests.unit.job_queries import PROJECT, hostile_text
 
 URL = "http://service.example/queue/job/"

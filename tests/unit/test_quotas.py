@@ -13,20 +13,20 @@ from click.testing import CliRunner
 from sqlalchemy import delete, select, update
 
 from provisioning import errors
+from provisioning.access.quotas import Quotas
+from provisioning.access.tokens import Caller, Principal
 from provisioning.backends.base import Backend, Owner, Placement, Spec
-from provisioning.catalog import BACKENDS
-from provisioning.cli import cli
-from provisioning.config import Config
-from provisioning.creation import get_or_create
-from provisioning.database import Database, now_ms
-from provisioning.events import newest_events
-from provisioning.models import Credentials, Event, Job, Quota
-from provisioning.placement import Loads
-from provisioning.quotas import Quotas
-from provisioning.servers import DockerServer
-from provisioning.states import CredentialsState, JobCommand, JobStatus
-from provisioning.tokens import Caller, Principal
-from provisioning.vault import Secret
+from provisioning.backends.servers.placement import Loads
+from provisioning.cli.main import cli
+from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.config import Config
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import DockerServer
+from provisioning.credentials.creation import get_or_create
+from provisioning.state.database import Database, now_ms
+from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
+from provisioning.state.events import newest_events
+from provisioning.state.models import Credentials, Event, Job, Quota
 from tests.support.waiting_jobs import Queue
 
 ACTIVE, DROPPING = CredentialsState.ACTIVE, CredentialsState.DROPPING

@@ -8,12 +8,21 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import String, select, update
 
-from provisioning import failpoints
-from provisioning.authority import read_authority
-from provisioning.bootstrap import prepare_state
-from provisioning.cli import cli
-from provisioning.database import Database
-from provisioning.models import (
+from provisioning.backends.docker.certificate import read_authority
+from provisioning.cli.main import cli
+from provisioning.configuration.secrets import Secret, Vault, generate_key
+from provisioning.state import failpoints
+from provisioning.state.bootstrap import prepare_state
+from provisioning.state.database import Database
+from provisioning.state.enums import (
+    CallbackState,
+    CredentialsState,
+    JobCommand,
+    JobStatus,
+    ServerMode,
+)
+from provisioning.state.key_rotation import BATCH, SealedColumn, Tally, rotate_keys, sealed_columns
+from provisioning.state.models import (
     AdminSecret,
     Base,
     Callback,
@@ -22,9 +31,6 @@ from provisioning.models import (
     Login,
     RegisteredServer,
 )
-from provisioning.rekeying import BATCH, SealedColumn, Tally, rotate_keys, sealed_columns
-from provisioning.states import CallbackState, CredentialsState, JobCommand, JobStatus, ServerMode
-from provisioning.vault import Secret, Vault, generate_key
 from tests.support.servers import empty_state
 
 #: How an encrypted value begins: the version and the highest bytes of the time.

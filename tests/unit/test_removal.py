@@ -5,15 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from provisioning.database import read_clock
+from provisioning.access.management_tokens import Operator
+from provisioning.credentials.garbage_collection import BATCH, collect_garbage
+from provisioning.credentials.observation import observe, stop_observing
 from provisioning.errors import Observing
-from provisioning.events import newest_events
 from provisioning.installation import Installation
-from provisioning.manage_tokens import Operator
-from provisioning.models import Credentials, Job
-from provisioning.observing import observe, stop_observing
-from provisioning.removal import BATCH, collect_garbage
-from provisioning.states import CredentialsState, JobCommand
+from provisioning.state.database import read_clock
+from provisioning.state.enums import CredentialsState, JobCommand
+from provisioning.state.events import newest_events
+from provisioning.state.models import Credentials, Job
 from tests.support.rows import HOUR, add_credentials
 from tests.support.waiting_jobs import Queue
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from provisioning import config
-from provisioning.catalog import BACKENDS
+from provisioning.access.tokens import Principal
+from provisioning.configuration import config
+from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.secrets import generate_key
+from provisioning.credentials.lifetime import require_possible
 from provisioning.errors import ParameterInvalid
 from provisioning.installation import Installation
-from provisioning.requested_lifetime import require_possible
-from provisioning.tokens import Principal
-from provisioning.vault import generate_key
 
 SERVER = '[[mysql]]\nhost="h"\nuser="u"\npassword="p"\n'
 

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, select, update
 
-from provisioning.database import now_ms, read_clock
-from provisioning.events import Action, record_job_event
-from provisioning.models import Callback, Credentials, Event, Job
-from provisioning.retention import BATCH, forget_old
-from provisioning.states import CallbackState, CredentialsState, JobStatus
+from provisioning.background.retention import BATCH, forget_old
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import CallbackState, CredentialsState, JobStatus
+from provisioning.state.events import Action, record_job_event
+from provisioning.state.models import Callback, Credentials, Event, Job
 from tests.support.statements import plans_of, statements_of
 from tests.support.waiting_jobs import Queue
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from provisioning.backends import growing
-from provisioning.backends.admin import AdminPassword
 from provisioning.backends.base import EngineUnavailable
-from provisioning.backends.growing import GrowingFleet
-from provisioning.servers import MySQLServer
-from provisioning.vault import Secret
+from provisioning.backends.servers import fleet
+from provisioning.backends.servers.admin_password import AdminPassword
+from provisioning.backends.servers.fleet import GrowingFleet
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import MySQLServer
 
 
 class DriverError(Exception):
@@ -90,8 +90,8 @@ def server(name: str, **options: Any) -> MySQLServer:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for new servers each time."""
-    monkeypatch.setattr(growing, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(growing, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(fleet, "LOOK_AGAIN_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("at_once")

@@ -7,11 +7,11 @@ from threading import Barrier
 import pytest
 from sqlalchemy import select
 
-from provisioning.catalog import BACKENDS
-from provisioning.database import now_ms
-from provisioning.jobs import Claimed
-from provisioning.models import Job
-from provisioning.turns import TRIES, next_after, next_job
+from provisioning.configuration.catalog import BACKENDS
+from provisioning.jobs.claiming import Claimed
+from provisioning.jobs.scheduling import TRIES, next_after, next_job
+from provisioning.state.database import now_ms
+from provisioning.state.models import Job
 from tests.support.statements import plans_of, statements_of
 from tests.support.waiting_jobs import BOTH, MYSQL, Queue
 from workers.messages import backends_of, queue_of

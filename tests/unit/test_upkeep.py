@@ -4,13 +4,13 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from provisioning.backends.base import Spec
-from provisioning.claims import Lease
-from provisioning.database import now_ms
-from provisioning.expiry import sweep
-from provisioning.idempotency import FORGET_BATCH, KEPT, forget_old_keys
-from provisioning.models import Credentials, RequestKey
-from provisioning.reconcile import LONGEST_DELAY, resume
-from provisioning.states import CredentialsState
+from provisioning.background.sweep import sweep
+from provisioning.credentials.reconcile import LONGEST_DELAY, resume
+from provisioning.jobs.idempotency import FORGET_BATCH, KEPT, forget_old_keys
+from provisioning.state.claims import Lease
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.models import Credentials, RequestKey
 from tests.support.waiting_jobs import Queue
 
 NUMBER = 800_001

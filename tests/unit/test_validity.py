@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioning.config import Lifetime
-from provisioning.validity import can_extend, expiry, longest, next_touch, shortened
+from provisioning.configuration.config import Lifetime
+from provisioning.credentials.lifetime import can_extend, expiry, longest, next_touch, shortened
 
 HOUR = 3600
 NOW = 1_795_000_000_123

@@ -5,8 +5,14 @@ import pickle
 
 import pytest
 
+from provisioning.configuration.secrets import (
+    PASSWORD_ALPHABET,
+    Secret,
+    Vault,
+    generate_key,
+    generate_password,
+)
 from provisioning.errors import ConfigurationError
-from provisioning.vault import PASSWORD_ALPHABET, Secret, Vault, generate_key, generate_password
 
 
 def test_a_password_has_24_letters_and_digits_of_all_three_classes() -> None:

@@ -15,12 +15,14 @@ from io import BytesIO
 from typing import Any
 
 from provisioning.backends.base import (
+    Content,
     EngineBusy,
     EngineRefused,
     Health,
     Owner,
     Placement,
     PortTaken,
+    Report,
     ServerObject,
     Spec,
 )
@@ -30,17 +32,15 @@ from provisioning.backends.docker.certificate import Certificate, read_certifica
 from provisioning.backends.docker.check import check_engine
 from provisioning.backends.docker.connections import TABLES_COMMAND, count_connections
 from provisioning.backends.docker.engine import Container, Engine
-from provisioning.backends.docker.inventory import take_inventory
-from provisioning.backends.docker.kinds import KINDS, SECRETS_DIRECTORY
-from provisioning.backends.docker.owned import Owned
+from provisioning.backends.docker.images import KINDS, SECRETS_DIRECTORY
+from provisioning.backends.docker.ownership import Owned, take_inventory
 from provisioning.backends.docker.readiness import wait_until_ready
-from provisioning.backends.fleet import Fleet
-from provisioning.claims import Lease
-from provisioning.failpoints import failpoint
-from provisioning.naming import USER_NAME_LIMIT, build_name
-from provisioning.sandbox.base import Content, Report
-from provisioning.servers import DockerServer
-from provisioning.vault import Secret
+from provisioning.backends.naming import USER_NAME_LIMIT, build_name
+from provisioning.backends.servers.fleet import Fleet
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import DockerServer
+from provisioning.state.claims import Lease
+from provisioning.state.failpoints import failpoint
 
 #: A container's name is its network's too, and Docker's limit for that is 63 as for hosts.
 OBJECT_NAME_LIMIT = 63

@@ -11,23 +11,25 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from provisioning.backends.base import (
+    Content,
+    ContentRefused,
     EngineBusy,
     EngineError,
     EngineRefused,
     NameInUse,
     PortTaken,
+    Report,
     Spec,
 )
 from provisioning.backends.docker.archive import USER_ID, Archive
 from provisioning.backends.docker.certificate import Certificate
 from provisioning.backends.docker.engine import Engine, NameTaken, NoQuota
-from provisioning.backends.docker.kinds import KINDS, SECRETS_DIRECTORY
-from provisioning.backends.docker.owned import Owned
+from provisioning.backends.docker.images import KINDS, SECRETS_DIRECTORY
+from provisioning.backends.docker.ownership import Owned
 from provisioning.backends.docker.readiness import require_running, wait_until_ready
-from provisioning.claims import ClaimLost, Lease
-from provisioning.failpoints import failpoint
-from provisioning.sandbox.base import Content, ContentRefused, Report
-from provisioning.vault import Secret
+from provisioning.configuration.secrets import Secret
+from provisioning.state.claims import ClaimLost, Lease
+from provisioning.state.failpoints import failpoint
 
 #: Seconds one package may take, and the pause between two looks at it.
 PACKAGE_SECONDS = 300.0

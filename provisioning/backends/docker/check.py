@@ -10,8 +10,8 @@ from cryptography import x509
 from provisioning.backends.base import EngineError, Health
 from provisioning.backends.docker.certificate import read_certificate
 from provisioning.backends.docker.engine import Engine
-from provisioning.backends.docker.kinds import KINDS
-from provisioning.servers import DockerServer
+from provisioning.backends.docker.images import KINDS
+from provisioning.configuration.servers import DockerServer
 
 #: What `docker info` says of a limit, and the limit.
 _LIMITS = {"MemoryLimit": "memory", "CpuCfsQuota": "CPU", "PidsLimit": "process"}

@@ -26,8 +26,8 @@ from provisioning.backends.base import (
     EngineUnavailable,
     PortTaken,
 )
-from provisioning.backends.circuit import Circuit
-from provisioning.servers import DockerServer
+from provisioning.backends.connections.circuit_breaker import Circuit
+from provisioning.configuration.servers import DockerServer
 
 #: Making and removing waits in the engine's own queue, so it gets more time than a look. Each
 #: verb looks first: a hung engine is found out by that.

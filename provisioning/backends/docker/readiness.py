@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from provisioning.backends.base import EngineError, EngineRefused, Spec
 from provisioning.backends.docker.engine import Container, Engine
-from provisioning.backends.docker.kinds import KINDS
+from provisioning.backends.docker.images import KINDS
 from provisioning.backends.docker.page import Page
 
 #: Seconds between two looks at the page, and at the container: the engine waits twice as long

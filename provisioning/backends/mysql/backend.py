@@ -13,7 +13,6 @@ from typing import Any
 import pymysql
 from pymysql.constants import ER
 
-from provisioning.backends.admin import Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -25,18 +24,9 @@ from provisioning.backends.base import (
     ServerObject,
     Spec,
 )
-from provisioning.backends.growing import GrowingFleet
 from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
-from provisioning.backends.mysql.server import (
-    LOCK_WAIT,
-    Server,
-    Statements,
-    translate,
-)
-from provisioning.claims import Lease
-from provisioning.config import Limits
-from provisioning.failpoints import failpoint
-from provisioning.naming import (
+from provisioning.backends.mysql.server import LOCK_WAIT, Server, Statements, translate
+from provisioning.backends.naming import (
     DATABASE_NAME_LIMIT,
     USER_NAME_LIMIT,
     build_name,
@@ -45,8 +35,13 @@ from provisioning.naming import (
     person_name_part,
     quote_mysql_name,
 )
-from provisioning.servers import MySQLServer
-from provisioning.vault import Secret
+from provisioning.backends.servers.admin_password import Recorded, nothing_recorded
+from provisioning.backends.servers.fleet import GrowingFleet
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import MySQLServer
+from provisioning.state.claims import Lease
+from provisioning.state.failpoints import failpoint
 
 _NO_SUCH_THREAD = ER.NO_SUCH_THREAD
 _USER_EXISTS = ER.CANNOT_USER

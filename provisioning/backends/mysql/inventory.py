@@ -8,7 +8,7 @@ import re
 
 from provisioning.backends.base import ServerObject, Spec
 from provisioning.backends.mysql.server import Statements
-from provisioning.naming import (
+from provisioning.backends.naming import (
     ID_PATTERN,
     PROJECT_PATTERN,
     USER_NAME_LIMIT,

@@ -8,7 +8,6 @@ import pymysql
 from pymysql.constants import CR, ER
 from sqlalchemy.pool import PoolProxiedConnection
 
-from provisioning.backends.admin import AdminPassword, Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -16,11 +15,12 @@ from provisioning.backends.base import (
     EngineUnavailable,
     step_of,
 )
-from provisioning.backends.server import EngineServer, EngineStatements
-from provisioning.backends.sessions import Picture, SessionPicture
-from provisioning.claims import Lease
-from provisioning.servers import MySQLServer
-from provisioning.vault import Secret
+from provisioning.backends.connections.sessions import Picture, SessionPicture
+from provisioning.backends.servers.admin_password import AdminPassword, Recorded, nothing_recorded
+from provisioning.backends.servers.server import EngineServer, EngineStatements
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import MySQLServer
+from provisioning.state.claims import Lease
 
 #: Errors of a working server after which the same statement may succeed later.
 _LATER = {

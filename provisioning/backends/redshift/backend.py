@@ -6,7 +6,6 @@ from typing import Any
 import psycopg2
 from psycopg2 import errorcodes
 
-from provisioning.backends.admin import Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -17,21 +16,22 @@ from provisioning.backends.base import (
     ServerObject,
     Spec,
 )
-from provisioning.backends.fleet import Fleet
-from provisioning.backends.redshift.detach import detach_login
-from provisioning.backends.redshift.inventory import take_inventory
-from provisioning.backends.redshift.server import Server, Statements, translate
-from provisioning.claims import Lease
-from provisioning.config import Limits
-from provisioning.failpoints import failpoint
-from provisioning.naming import (
+from provisioning.backends.naming import (
     DATABASE_NAME_LIMIT,
     USER_NAME_LIMIT,
     build_name,
     quote_sql_name,
 )
-from provisioning.servers import PostgresServer
-from provisioning.vault import Secret, generate_password
+from provisioning.backends.redshift.detach import detach_login
+from provisioning.backends.redshift.inventory import take_inventory
+from provisioning.backends.redshift.server import Server, Statements, translate
+from provisioning.backends.servers.admin_password import Recorded, nothing_recorded
+from provisioning.backends.servers.fleet import Fleet
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.configuration.servers import PostgresServer
+from provisioning.state.claims import Lease
+from provisioning.state.failpoints import failpoint
 
 _USER_EXISTS = {errorcodes.DUPLICATE_OBJECT}
 _SCHEMA_EXISTS = {errorcodes.DUPLICATE_SCHEMA}

@@ -10,8 +10,8 @@ PostgreSQL 8.0 does not know.
 import re
 from collections.abc import Iterator
 
+from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.server import Statements
-from provisioning.naming import quote_sql_name
 
 _OWNED_RELATIONS = (
     "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "

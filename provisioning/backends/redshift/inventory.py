@@ -7,8 +7,8 @@ credential's id alone, so either tells the other.
 import re
 
 from provisioning.backends.base import ServerObject, Spec
+from provisioning.backends.naming import ID_PATTERN
 from provisioning.backends.redshift.server import Statements
-from provisioning.naming import ID_PATTERN
 
 _SCHEMA = re.compile(f"workspace_{ID_PATTERN}")
 _LOGIN = re.compile(f"sapi_workspace_{ID_PATTERN}")

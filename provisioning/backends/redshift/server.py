@@ -10,7 +10,6 @@ from psycopg2 import errorcodes, extensions
 from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from sqlalchemy.pool import PoolProxiedConnection
 
-from provisioning.backends.admin import AdminPassword, Recorded, nothing_recorded
 from provisioning.backends.base import (
     EngineBusy,
     EngineError,
@@ -18,13 +17,14 @@ from provisioning.backends.base import (
     EngineUnavailable,
     step_of,
 )
+from provisioning.backends.connections.sessions import Picture, SessionPicture
+from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
-from provisioning.backends.server import EngineServer, EngineStatements
-from provisioning.backends.sessions import Picture, SessionPicture
-from provisioning.claims import Lease
-from provisioning.naming import quote_sql_name
-from provisioning.servers import PostgresServer
-from provisioning.vault import Secret
+from provisioning.backends.servers.admin_password import AdminPassword, Recorded, nothing_recorded
+from provisioning.backends.servers.server import EngineServer, EngineStatements
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import PostgresServer
+from provisioning.state.claims import Lease
 
 #: Classes and codes of SQLSTATE after which the same statement may succeed later.
 _LATER = {

@@ -17,7 +17,9 @@ from provisioning.backends.base import (
     ServerObject,
     Spec,
 )
-from provisioning.backends.fleet import Fleet
+from provisioning.backends.key_pairs import fingerprint, generate_key_pair
+from provisioning.backends.naming import USER_NAME_LIMIT, build_name, quote_sql_name
+from provisioning.backends.servers.fleet import Fleet
 from provisioning.backends.snowflake.check import check_server
 from provisioning.backends.snowflake.inventory import take_inventory
 from provisioning.backends.snowflake.logins import (
@@ -34,22 +36,18 @@ from provisioning.backends.snowflake.server import (
     MISSING,
     NO_RIGHT,
     NO_WAREHOUSE,
+    PART_LIMIT,
     Server,
     Statements,
-)
-from provisioning.backends.snowflake.sql import (
-    PART_LIMIT,
     database_of,
     quote_text,
     schema_name,
 )
-from provisioning.claims import Lease
-from provisioning.config import Limits
-from provisioning.failpoints import failpoint
-from provisioning.key_pairs import fingerprint, generate_key_pair
-from provisioning.naming import USER_NAME_LIMIT, build_name, quote_sql_name
-from provisioning.servers import SnowflakeServer
-from provisioning.vault import Secret
+from provisioning.configuration.config import Limits
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import SnowflakeServer
+from provisioning.state.claims import Lease
+from provisioning.state.failpoints import failpoint
 
 #: Latest statements of a user that are searched for its sessions.
 STATEMENTS_SEARCHED = 1000

@@ -1,8 +1,8 @@
 """Which rights the admin's role has and lacks, by what SHOW GRANTS tells."""
 
 from provisioning.backends.base import EngineError, Health
+from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.snowflake.server import MISSING, NO_RIGHT, Server, Statements
-from provisioning.naming import quote_sql_name
 
 #: Privilege, kind of object, its name, and whether it may be passed on.
 Right = tuple[str, str, str, bool]

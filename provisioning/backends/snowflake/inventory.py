@@ -8,10 +8,9 @@ import re
 from collections.abc import Iterator
 
 from provisioning.backends.base import ServerObject, Spec
-from provisioning.backends.snowflake.server import Row, Statements
-from provisioning.backends.snowflake.sql import PART_LIMIT, quote_text
-from provisioning.naming import ID_PATTERN, build_name
-from provisioning.servers import SnowflakeServer
+from provisioning.backends.naming import ID_PATTERN, build_name
+from provisioning.backends.snowflake.server import PART_LIMIT, Row, Statements, quote_text
+from provisioning.configuration.servers import SnowflakeServer
 
 #: Rows of one SHOW: the server gives no more than these.
 PAGE = 10_000

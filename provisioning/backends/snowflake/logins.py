@@ -11,13 +11,12 @@ from typing import Any
 from snowflake.connector.errors import Error
 
 from provisioning.backends.base import EngineRefused, IssuedPassword, Spec
-from provisioning.backends.snowflake.server import Server, Statements, translate
-from provisioning.backends.snowflake.sql import quote_text
-from provisioning.claims import Lease
-from provisioning.key_pairs import fingerprint, private_der
-from provisioning.naming import quote_sql_name
-from provisioning.servers import SnowflakeServer
-from provisioning.vault import Secret
+from provisioning.backends.key_pairs import fingerprint, private_der
+from provisioning.backends.naming import quote_sql_name
+from provisioning.backends.snowflake.server import Server, Statements, quote_text, translate
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import SnowflakeServer
+from provisioning.state.claims import Lease
 
 #: The longest statement limit the server takes, a week, which is also what it has without one.
 LONGEST_STATEMENT = 604_800

@@ -14,11 +14,13 @@ from provisioning.backends.base import (
     EngineError,
     EngineRefused,
     EngineUnavailable,
+    Spec,
     step_of,
 )
-from provisioning.backends.server import EngineServer
-from provisioning.claims import Lease
-from provisioning.servers import SnowflakeServer
+from provisioning.backends.naming import quote_sql_name
+from provisioning.backends.servers.server import EngineServer
+from provisioning.configuration.servers import SnowflakeServer
+from provisioning.state.claims import Lease
 
 EXISTS = 2002
 #: "Does not exist or not authorized": the server does not tell which.
@@ -170,3 +172,20 @@ class Server(EngineServer[SnowflakeServer, Statements]):
         else:
             options["password"] = self.config.password.reveal()
         return self.connect_as(self.config.user, **options)
+
+
+#: The row keeps ``DATABASE.SCHEMA`` in 128 characters.
+PART_LIMIT = 60
+
+
+def schema_name(spec: Spec) -> str:
+    return ".".join(quote_sql_name(part) for part in spec.object_name.split("."))
+
+
+def database_of(spec: Spec) -> str:
+    return spec.object_name.split(".")[0]
+
+
+def quote_text(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"

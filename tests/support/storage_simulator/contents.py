@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from provisioning.storage.moments import read_moment
+from provisioning.storage.table_files import read_moment
 from tests.support.storage_simulator.file_server import Content
 from tests.support.storage_simulator.server import Request
 

@@ -1,0 +1,1 @@
+"""The servers of one backend: placement, and the admin logins on them."""

@@ -1,0 +1,1 @@
+"""What workers run: jobs, the sweep, expiry in batches and retention."""

@@ -1,0 +1,46 @@
+"""The operators' command that sweeps, for cron in the place of the beat."""
+
+import json
+import subprocess
+import sys
+
+import click
+
+from provisioning.background.retention import forget_old
+from provisioning.background.sweep import sweep as sweep_once
+from provisioning.configuration import config as configuration
+from provisioning.installation import Installation
+
+#: The queue of sweeps, as in the top level module `celeryconfig`.
+QUEUE = "provisioning-upkeep"
+#: Seconds that sending may take with a broker away.
+SEND_SECONDS = 20
+#: Messages that nobody took for so many seconds are void: cron sends others.
+EXPIRE_SECONDS = 600
+
+
+@click.command()
+def sweep() -> None:
+    """Sweep once: have workers remove what has expired, and do what is due.
+
+    Prints what there was. Run it by cron where no beat runs.
+    """
+    installation = Installation(configuration.load())
+    due = sweep_once(installation)
+    click.echo(json.dumps({**due.counts(), "forgotten": forget_old(installation)}))
+    if not wake_workers():
+        raise click.ClickException("the broker does not answer: no worker was told")
+
+
+def wake_workers() -> bool:
+    """Have a worker sweep too, which sends a message for all that is due.
+
+    Celery's own command asks it: the domain does not know Celery.
+    """
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "workers.app", "call", "sweep"]
+    command += ["--queue", QUEUE, "--expires", str(EXPIRE_SECONDS)]
+    try:
+        subprocess.run(command, capture_output=True, timeout=SEND_SECONDS, check=True)
+    except subprocess.SubprocessError:
+        return False
+    return True

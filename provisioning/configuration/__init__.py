@@ -1,0 +1,1 @@
+"""The environment and the servers file, read once into typed settings."""

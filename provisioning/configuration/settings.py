@@ -1,0 +1,313 @@
+"""Every environment variable, once: its form, its default and what it means."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from provisioning.configuration.catalog import BACKENDS, BackendRules
+from provisioning.configuration.durations import read_leads as _leads
+from provisioning.configuration.durations import read_lifetime as _lifetime
+from provisioning.configuration.durations import read_seconds as _seconds
+from provisioning.configuration.origins import read_origins
+from provisioning.configuration.quota_limits import read_defaults
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import KINDS, SQLServer, url_key
+
+
+@dataclass(frozen=True)
+class Key:
+    """One environment variable."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str | None
+    help: str
+    secret: bool = False
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _secret(value: str) -> Secret:
+    return Secret(value)
+
+
+def _keys(value: str) -> tuple[Secret, ...]:
+    return tuple(Secret(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _switch(value: str) -> bool:
+    words = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+    try:
+        return words[value.lower()]
+    except KeyError:
+        raise ValueError("write on or off") from None
+
+
+def _whole(minimum: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value)
+        if number < minimum:
+            raise ValueError(f"must be at least {minimum}")
+        return number
+
+    return parse
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]{0,8}", value):
+        raise ValueError("at most 8 letters, digits or underscores")
+    return value
+
+
+def lifetime_key(backend: str, type_: str, *, maximum: bool = False) -> str:
+    """Return the variable that sets a lifetime, such as ``MYSQL_SANDBOX_LIFETIME``."""
+    name = f"{backend}_{type_}".upper().replace("-", "_")
+    return name + ("_MAX_LIFETIME" if maximum else "_LIFETIME")
+
+
+def limit_key(backend: str, type_: str, limit: str) -> str:
+    """Return the variable of a limit, such as ``MYSQL_SANDBOX_CONNECTIONS``."""
+    return f"{backend}_{type_}_{limit}".upper().replace("-", "_")
+
+
+def _backend_keys(backend: str) -> list[Key]:
+    rules = BACKENDS[backend]
+    prefix = backend.upper().replace("-", "_")
+    if issubclass(KINDS[backend], SQLServer):
+        server = f"Admin login of one {backend} server, `{backend}://user:password@host:port`"
+    else:
+        server = "Address of one Docker engine, `unix:///var/run/docker.sock` or `tcp://host:port`"
+    keys = [
+        Key(
+            url_key(backend),
+            _secret,
+            "",
+            f"{server}; options follow as in the servers file, such as "
+            "`?public_host=db.example.com`.",
+            secret=True,
+        ),
+        Key(
+            f"{prefix}_REQUIRED_FEATURE",
+            _text,
+            "",
+            f"A project feature without which {backend} is refused on creation (403).",
+        ),
+    ]
+    for type_ in rules.types:
+        keys += _lifetime_keys(rules, type_)
+        if issubclass(KINDS[backend], SQLServer):
+            keys += _limit_keys(rules, type_)
+    return keys
+
+
+def _lifetime_keys(rules: BackendRules, type_: str) -> list[Key]:
+    backend, seconds = rules.name, rules.lifetimes[type_]
+    return [
+        Key(
+            lifetime_key(backend, type_),
+            _lifetime,
+            "none" if seconds is None else f"{seconds // 86_400}d",
+            f"How long a {backend} {type_} credential lives from its touch; `none` is for ever.",
+        ),
+        Key(
+            lifetime_key(backend, type_, maximum=True),
+            _lifetime,
+            "none",
+            f"Hard maximum of a {backend} {type_} credential, counted from its creation; "
+            "extends end there.",
+        ),
+    ]
+
+
+def _limit_keys(rules: BackendRules, type_: str) -> list[Key]:
+    backend = rules.name
+    return [
+        Key(
+            limit_key(backend, type_, "connections"),
+            _whole(0),
+            "0",
+            f"Simultaneous connections of one {backend} {type_} login; 0 is the server's limit."
+            + (" Without effect: it has no limit per login." if backend == "snowflake" else ""),
+        ),
+        Key(
+            limit_key(backend, type_, "statement_seconds"),
+            _whole(0),
+            str(rules.statement_seconds.get(type_, 0)),
+            f"Longest statement of a {backend} {type_} login, enforced by the server; 0 is no "
+            "limit. MySQL (not MariaDB) has no such limit per account.",
+        ),
+    ]
+
+
+KEYS: tuple[Key, ...] = (
+    Key(
+        "STATE_URL",
+        _secret,
+        None,
+        "The state database: `sqlite:////path/state.db`, "
+        "`postgresql+psycopg2://user:password@host/db` or `mysql+pymysql://user:password@host/db`.",
+        secret=True,
+    ),
+    Key("STATE_CONNECTIONS", _whole(1), "16", "State database connections a process may hold."),
+    Key(
+        "BROKER_URL",
+        _secret,
+        None,
+        "The Celery broker that wakes workers, `redis://:password@host:port/0` or `amqp://...`.",
+        secret=True,
+    ),
+    Key(
+        "ENCRYPTION_KEYS",
+        _keys,
+        None,
+        "Keys that passwords are stored under, separated by commas; the first encrypts. "
+        "`provisioning keys generate` makes one.",
+        secret=True,
+    ),
+    Key("PUBLIC_URL", _text, "", "Where callers reach the service; empty: read off each request."),
+    Key("NAME_PREFIX", _prefix, None, "Start of every object name; unset: a code made once."),
+    Key("STORAGE_API_URL", _text, "", "Storage API that verifies tokens; empty: local tokens."),
+    Key(
+        "STORAGE_DIRECTORY",
+        _text,
+        "",
+        "Directory with the tables and files of sandboxes, where there is no Storage API.",
+    ),
+    Key("TOKEN_CACHE_SECONDS", _seconds, "60s", "How long a verified token is trusted; 0 is off."),
+    Key("TOKEN_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for the Storage API."),
+    Key("PROJECT_FLAGS_CHECK", _switch, "on", "Refuse backends that the project's flags exclude."),
+    Key(
+        "MAINTENANCE_MESSAGE",
+        _text,
+        "",
+        "When set, every API call but those of operators is 503 with this text.",
+    ),
+    Key(
+        "MANAGE_CALLS_PER_MINUTE",
+        _whole(0),
+        "120",
+        "Calls of one management token that a front process answers in a minute; 0 is no limit.",
+    ),
+    Key("BODY_LIMIT_BYTES", _whole(1024), str(10 * 1024 * 1024), "Largest request body."),
+    Key("CREATION_LIMIT_SECONDS", _seconds, "120s", "Longest wait of a create for its object."),
+    Key("DELETE_WAIT_SECONDS", _seconds, "30s", "Wait of a delete or kill without Prefer."),
+    Key(
+        "WAITING_REQUESTS",
+        _whole(1),
+        "12",
+        "Requests of one front process that may wait for jobs; further ones are answered at once.",
+    ),
+    Key(
+        "STREAMS",
+        _whole(0),
+        "4",
+        "Streams of jobs that one front process keeps open; further ones are 503. They take "
+        "places of WAITING_REQUESTS.",
+    ),
+    Key("STREAM_SECONDS", _seconds, "5m", "Longest stream of a job; then its reader comes back."),
+    Key("RETRY_AFTER_SECONDS", _seconds, "10s", "The Retry-After of 503 answers."),
+    Key("CLAIM_SECONDS", _seconds, "10s", "After this silence another process takes work over."),
+    Key("SWEEP_SECONDS", _seconds, "3s", "Pause between two recovery and expiry sweeps."),
+    Key(
+        "ORPHAN_CHECK_SECONDS",
+        _seconds,
+        "1h",
+        "Pause between two comparisons of the servers with the state, which remove nothing; 0 is "
+        "none.",
+    ),
+    Key(
+        "PROJECT_PARALLEL_JOBS",
+        _whole(0),
+        "0",
+        "Jobs of one project that run at once, where its token tells no "
+        "`components.jobsParallelism`; 0 is no limit.",
+    ),
+    Key(
+        "WAITING_JOBS_PER_PROJECT",
+        _whole(0),
+        "2000",
+        "Waiting jobs of a project above which requests for more are 503; 0 is no limit.",
+    ),
+    Key(
+        "WAITING_JOBS",
+        _whole(0),
+        "20000",
+        "Waiting jobs in all above which requests for more are 503; 0 is no limit.",
+    ),
+    Key(
+        "QUOTAS",
+        read_defaults,
+        "",
+        "Limits of what one project has at once, where its token tells none of these: such as "
+        "`credentials=100,credentials.soft=80,token.containers=2`; see operations.",
+    ),
+    Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried, from its start."),
+    Key("JOB_ATTEMPTS", _whole(1), "20", "How often a job is tried, if its workers die of it."),
+    Key(
+        "JOB_RETENTION",
+        _lifetime,
+        "90d",
+        "How long finished jobs and dropped credentials are kept; `none` is for ever.",
+    ),
+    Key("EVENT_RETENTION", _lifetime, "90d", "How long events are kept; `none` is for ever."),
+    Key(
+        "SERVERS_FILE",
+        _text,
+        "",
+        "TOML file with a table such as `[[mysql]]` for each server, for several servers.",
+    ),
+    Key("ENGINE_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for one statement or call."),
+    Key("ENGINE_CONNECTIONS", _whole(1), "4", "Admin connections per server and process."),
+    Key(
+        "CALLBACK_HOSTS",
+        read_origins,
+        "",
+        "Hosts that may be told of a job's end, separated by commas: `hooks.example.com` (HTTPS), "
+        "`hooks.example.com:8443`, `http://localhost:1234`; empty: none.",
+    ),
+    Key(
+        "CALLBACK_SECRET",
+        _secret,
+        "",
+        "Signs what these hosts are told; required with CALLBACK_HOSTS.",
+        secret=True,
+    ),
+    Key("CALLBACK_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for the answer of such a host."),
+    Key("CALLBACK_RETRY_SECONDS", _seconds, "6h", "How long it is tried to tell of a job's end."),
+    Key(
+        "WARNINGS",
+        _leads,
+        "24h,1h",
+        "How long before their end the owners of credentials are warned, separated by commas; "
+        "empty: not at all.",
+    ),
+    Key(
+        "WARNING_URL",
+        _secret,
+        "",
+        "Where these warnings are posted, signed as callbacks are; its host has to be one of "
+        "CALLBACK_HOSTS.",
+        secret=True,
+    ),
+    Key(
+        "SANDBOX_GRACE",
+        _seconds,
+        "0",
+        "How much longer a sandbox lives, once, if somebody works in it at its end; 0: no longer.",
+    ),
+    Key("LOG_FORMAT", _choice("console", "json"), "console", "Form of the log lines."),
+    Key("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "Least level to log."),
+    *(key for backend in KINDS for key in _backend_keys(backend)),
+)

@@ -1,0 +1,1 @@
+"""Credentials from their creation to their end."""

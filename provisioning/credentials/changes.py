@@ -1,0 +1,168 @@
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+
+from provisioning import errors
+from provisioning.access.tokens import Caller
+from provisioning.configuration.catalog import backend_rules
+from provisioning.credentials.lifetime import (
+    can_extend,
+    expiry,
+    next_touch,
+    require_allowed,
+    shortened,
+)
+from provisioning.credentials.reading import _find_owned, _owned, exists, lifetime_in, log, visible
+from provisioning.credentials.reconcile import prolong
+from provisioning.credentials.warnings import attend_at
+from provisioning.installation import Installation
+from provisioning.jobs.backlog import require_room
+from provisioning.jobs.recording import parallel_limit_of, record_job, take_numbers
+from provisioning.state.database import read_clock
+from provisioning.state.enums import CredentialsState, JobCommand
+from provisioning.state.events import (
+    Action,
+    lifetime_of,
+    record_credentials_event,
+    record_extension,
+)
+from provisioning.state.failpoints import failpoint
+from provisioning.state.models import Credentials, Job
+
+# Changes --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The answer of an extend; milliseconds, ``expires_at`` None is never."""
+
+    id: int
+    touched_at: int
+    expires_at: int | None
+
+
+def extend(
+    installation: Installation,
+    caller: Caller,
+    backend: str,
+    credentials_id: str,
+    ttl: int | None = None,
+) -> Extension:
+    """Start the lifetime anew (contract 6.3), or one of ``ttl`` seconds.
+
+    Raises ``CredentialsNotFound``, ``ParameterInvalid`` and ``CannotExtend``. Where the server
+    does not end passwords by itself, it is asked only whether the credential has vanished, and
+    may be down.
+    """
+    row, now = _find_owned(installation, caller, backend, credentials_id)
+    allowed = lifetime_in(installation.config, row, caller.principal)
+    require_allowed([allowed], ttl)
+    lifetime = shortened(allowed, ttl)
+    try:
+        if not exists(installation, row):
+            raise errors.CredentialsNotFound
+    except errors.BackendUnavailable:
+        engine = installation.backends.get(row.backend)
+        if engine is None or engine.ends_passwords:
+            # Who has waited for a silent server once does not wait for it again.
+            raise
+        log.info("extended_unseen", credentials=row.id)
+    # Tell the server first: an extend that it refuses has not happened.
+    row.expires_at = expiry(lifetime, next_touch(now, row.touched_at), row.created_at)
+    issued = prolong(installation, row)
+    failpoint("extend.prolonged")
+    with installation.database.write() as session:
+        # The lock decides between an extend and an expiry at the same moment.
+        query = select(Credentials).where(_owned(caller, backend, row.id) & visible())
+        locked = session.scalars(query.with_for_update()).first()
+        if locked is None:
+            raise errors.CredentialsNotFound
+        now = read_clock(session)
+        if not can_extend(allowed, now, locked.touched_at, locked.created_at, locked.expires_at):
+            raise errors.CannotExtend
+        before = lifetime_of(locked)
+        locked.touched_at = next_touch(now, locked.touched_at)
+        locked.expires_at = expiry(lifetime, locked.touched_at, locked.created_at)
+        locked.grace_until = None
+        locked.attend_at = attend_at(installation.config, locked, now)
+        for name, value in issued.items():
+            setattr(locked, name, value)
+        record_extension(session, locked, before, caller.run_id, caller.operator)
+    failpoint("extend.committed")
+    if locked.protected_until != row.protected_until:
+        # It was protected at the same moment, and the server may have heard of that first.
+        prolong(installation, locked)
+    log.info("credentials_extended", credentials=locked.id, touch=locked.touched_at // 1000)
+    return Extension(locked.id, locked.touched_at, locked.expires_at)
+
+
+def request_drop(
+    installation: Installation, caller: Caller, backend: str, credentials_id: str
+) -> Job:
+    """Hide the credential and record its delete job, in one transaction (contract 7, 8.5).
+
+    Raises ``CredentialsNotFound`` and ``QueueFull``. Where the caller waits for the removal, it
+    raises ``BackendUnavailable`` with nothing changed when the server cannot be reached.
+    """
+    row, _ = _find_owned(installation, caller, backend, credentials_id)
+    if not backend_rules(backend).asynchronous:
+        # What has vanished may still have remains, so only reachability matters here.
+        exists(installation, row)
+    require_room(installation, caller.principal.project_id)
+    numbers = take_numbers(installation, caller)
+    with installation.database.write() as session:
+        job = record_job(
+            session,
+            JobCommand.DELETE,
+            row,
+            owner=caller.principal,
+            author=caller.operator,
+            run_id=caller.run_id,
+            numbers=numbers,
+            parallel_limit=parallel_limit_of(installation.config, caller.principal),
+        )
+        statement = (
+            update(Credentials)
+            .where(_owned(caller, backend, row.id) & visible())
+            .values(state=CredentialsState.DROPPING, job_id=job.id, attempts=0, not_before=0)
+        )
+        if session.connection().execute(statement).rowcount != 1:
+            raise errors.CredentialsNotFound
+        record_credentials_event(
+            session,
+            Action.DROP_REQUESTED,
+            row,
+            author=caller.operator,
+            run_id=caller.run_id,
+            job_id=job.id,
+        )
+        failpoint("delete.recording")
+    failpoint("delete.accepted")
+    return job
+
+
+def request_kill(
+    installation: Installation, caller: Caller, backend: str, credentials_id: str
+) -> Job:
+    """Record a job that ends the credential's sessions (contract 7.6).
+
+    Raises ``CredentialsNotFound`` and ``QueueFull``.
+    """
+    row, _ = _find_owned(installation, caller, backend, credentials_id)
+    if not exists(installation, row):
+        raise errors.CredentialsNotFound
+    require_room(installation, caller.principal.project_id)
+    numbers = take_numbers(installation, caller)
+    with installation.database.write() as session:
+        job = record_job(
+            session,
+            JobCommand.KILL,
+            row,
+            owner=caller.principal,
+            author=caller.operator,
+            run_id=caller.run_id,
+            numbers=numbers,
+            parallel_limit=parallel_limit_of(installation.config, caller.principal),
+        )
+    failpoint("kill.accepted")
+    return job

@@ -1,0 +1,333 @@
+"""Get or create: one live credential per token, backend and type (contract 6.1)."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from sqlalchemy import bindparam, insert, literal_column, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from provisioning import errors
+from provisioning.access.tokens import Caller, Principal
+from provisioning.backends.base import Backend, EngineError, Owner
+from provisioning.backends.naming import person_name_part
+from provisioning.configuration.catalog import BackendRules
+from provisioning.configuration.config import Config
+from provisioning.configuration.secrets import generate_password
+from provisioning.credentials.expiry import retire
+from provisioning.credentials.lifetime import expiry, shortened
+from provisioning.credentials.reading import CredentialsView, exists, view_of
+from provisioning.credentials.reconcile import close_vanished, finish_creation
+from provisioning.credentials.warnings import attend_at
+from provisioning.installation import Installation
+from provisioning.jobs.recording import slot_of
+from provisioning.state.claims import ClaimLost, Lease, owner_name, take
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.failpoints import failpoint
+from provisioning.state.models import Credentials, Login
+
+log = structlog.get_logger()
+
+#: Pause between two looks at a row another process works on, in seconds, and its growth.
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
+
+
+def require_enabled(config: Config, rules: BackendRules, principal: Principal) -> None:
+    """Raise ``BackendDisabled`` unless the project may use the backend (contract 5.5)."""
+    refused = errors.BackendDisabled(rules.name, principal.project_id)
+    feature = config.values.get(rules.name.upper().replace("-", "_") + "_REQUIRED_FEATURE")
+    if feature and feature not in principal.features:
+        raise refused
+    if not config["PROJECT_FLAGS_CHECK"] or rules.project_flag is None:
+        return
+    if principal.flags.get(rules.project_flag, True):
+        return
+    if rules.project_feature is None or rules.project_feature not in principal.features:
+        raise refused
+
+
+def get_or_create(
+    installation: Installation,
+    caller: Caller,
+    rules: BackendRules,
+    type_: str,
+    public_key: str | None = None,
+    ttl: int | None = None,
+) -> CredentialsView:
+    """Return the caller's credential of the type, made now if there is none (contract 6.1).
+
+    ``public_key`` is the caller's own, as `backends.key_pairs` keeps it; ``ttl`` are the
+    seconds that a new one is to live, in the place of its full lifetime. Raises
+    ``ParameterInvalid`` when the credential has another one, ``QuotaExceeded`` when
+    its project has no room for a new one, ``BackendUnavailable`` when no server can make it,
+    and ``CreationInProgress`` after the creation limit, while the creation goes on.
+    """
+    backend = installation.backends.get(rules.name)
+    if backend is None:
+        raise errors.BackendUnavailable(rules.name)
+    slot = slot_of(caller.principal.token_id, rules.name, type_)
+    end = time.monotonic() + installation.config["CREATION_LIMIT_SECONDS"]
+    pause = FIRST_PAUSE
+    while time.monotonic() < end:
+        row, now = read_slot(installation, slot)
+        if row is None:
+            made = _create(installation, caller, backend, type_, slot, now, public_key, ttl)
+            if made is not None:
+                row, warning = made
+                view = view_of(installation, caller.principal, row, now)
+                return replace(view, quota_warning=warning)
+            continue
+        if row.state is CredentialsState.ACTIVE:
+            if is_live(installation, row, now):
+                _require_key(row, public_key)
+                return view_of(installation, caller.principal, row, now)
+            continue
+        if _is_abandoned(row, now) and _take_over_creation(installation, row):
+            continue
+        # Another process is making it, or a delete of the last one is going on.
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
+    raise errors.CreationInProgress
+
+
+def _is_abandoned(row: Credentials, now: int) -> bool:
+    """Return whether a row in the making seems to have lost its maker."""
+    return row.state is CredentialsState.CREATING and (row.claim_until or 0) <= now
+
+
+#: Built once: every create runs it. It returns the time, with or without a row.
+_SLOT: Any = select(Credentials, literal_column("clock.now")).select_from(
+    select(now_ms().label("now"))
+    .subquery("clock")
+    .outerjoin(Credentials, Credentials.slot == bindparam("slot"))
+)
+
+
+def read_slot(installation: Installation, slot: str) -> tuple[Credentials | None, int]:
+    """Return the row in the slot, if any, and the database's time."""
+    with installation.database.read() as session:
+        row, now = session.execute(_SLOT, {"slot": slot}).one()
+    return row, int(now)
+
+
+def is_live(installation: Installation, row: Credentials, now: int) -> bool:
+    """Return whether an active row can be handed out; else free its slot for a new one."""
+    if row.ends_at is not None and row.ends_at <= now:
+        with installation.database.write() as session:
+            retire(session, row)
+        return False
+    if exists(installation, row):
+        return True
+    log.info("credentials_vanished", credentials=row.id, server=row.server)
+    with installation.database.write() as session:
+        close_vanished(session, row)
+    return False
+
+
+def _require_key(row: Credentials, public_key: str | None) -> None:
+    """Raise ``ParameterInvalid`` if the caller would wait in vain for its key to log in."""
+    if public_key is not None and public_key != row.public_key:
+        raise errors.ParameterInvalid(
+            "publicKey",
+            f"credentials {row.id} have another key or none; delete them first to use this one",
+        )
+
+
+def _create(
+    installation: Installation,
+    caller: Caller,
+    backend: Backend,
+    type_: str,
+    slot: str,
+    now: int,
+    public_key: str | None,
+    ttl: int | None,
+) -> tuple[Credentials, str | None] | None:
+    """Record the intent, then make the objects; return None when another one has the slot.
+
+    The text is the warning of a soft limit, if there is one.
+    """
+    try:
+        row, lease, warning = _record_intent(
+            installation, caller, backend, type_, slot, now, public_key, ttl
+        )
+    except IntegrityError:
+        return None
+    failpoint("create.intent")
+    try:
+        finish_creation(installation, row, lease, caller.run_id)
+    except EngineError:
+        raise errors.BackendUnavailable(backend.name) from None
+    except ClaimLost:
+        # This process was paused too long; whoever took over finishes it.
+        return None
+    return row, warning
+
+
+def _take_over_creation(installation: Installation, row: Credentials) -> bool:
+    """Finish a creation whose process died; return False while somebody works on it."""
+    with installation.database.write() as session:
+        lease = take(session, Credentials, row.id, installation.config["CLAIM_SECONDS"])
+        if lease is None:
+            return False
+        row = session.get_one(Credentials, row.id)
+        if row.state is not CredentialsState.CREATING:
+            lease.close(session)
+            return True
+    try:
+        finish_creation(installation, row, lease)
+    except EngineError:
+        raise errors.BackendUnavailable(row.backend) from None
+    except ClaimLost:
+        return False
+    return True
+
+
+_INTENT_COLUMNS = (
+    "id",
+    "backend",
+    "type",
+    "state",
+    "slot",
+    "project_id",
+    "project_name",
+    "token_id",
+    "token_description",
+    "server",
+    "user_name",
+    "object_name",
+    "secret",
+    "public_key",
+    "private_key",
+    "login_id",
+    "created_at",
+    "touched_at",
+    "expires_at",
+    "attend_at",
+    "claim_token",
+    "claim_owner",
+    "attempts",
+    "not_before",
+)
+#: Built once: every create runs it. The claim runs from the moment of the insert.
+_INTENT = insert(Credentials.__table__).values(  # type: ignore[arg-type]
+    {name: bindparam(name) for name in _INTENT_COLUMNS}
+    | {"claim_until": now_ms() + bindparam("claim_milliseconds")}
+)
+
+
+def _record_intent(
+    installation: Installation,
+    caller: Caller,
+    backend: Backend,
+    type_: str,
+    slot: str,
+    now: int,
+    public_key: str | None,
+    ttl: int | None,
+) -> tuple[Credentials, Lease, str | None]:
+    """Commit the row that names the objects to be made, already claimed by this process.
+
+    ``now`` is the database's time. Raises ``IntegrityError`` when a row stands in the slot,
+    ``QuotaExceeded``, and ``BackendUnavailable`` when no server takes the credential.
+    """
+    owner = caller.principal
+    person = person_name_part(owner.person_id, owner.token_id)
+    shared = backend.shares_login(type_)
+    server = installation.loads.choose(
+        backend.name,
+        backend.placements(type_),
+        _server_of_person(installation, person) if shared else None,
+    )
+    if server is None:
+        raise errors.BackendUnavailable(backend.name)
+    row = new_row(installation, owner, backend, type_, slot, server, now, public_key, ttl)
+    seconds = installation.config["CLAIM_SECONDS"]
+    start = time.monotonic()
+    taking = installation.quotas.taking(owner, caller.run_id, backend.name, [slot])
+    try:
+        with taking as room:
+            if shared:
+                login = _share_login(room.session, row, person)
+                row.login_id, row.secret = login.id, login.secret
+            values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
+            values["claim_milliseconds"] = seconds * 1000
+            room.session.connection().execute(_INTENT, values)
+            failpoint("create.recording")
+    except (IntegrityError, errors.QuotaExceeded):
+        installation.loads.give_back(backend.name, server)
+        raise
+    return row, Lease(Credentials, row.id, 1, start + seconds), room.warning
+
+
+def new_row(
+    installation: Installation,
+    owner: Principal,
+    backend: Backend,
+    type_: str,
+    slot: str,
+    server: str,
+    now: int,
+    public_key: str | None = None,
+    ttl: int | None = None,
+) -> Credentials:
+    """Return an unsaved row with a new id, its objects' names and a password.
+
+    It is as a first claim of this process leaves it, but for ``claim_until``.
+    """
+    number = installation.numbers.take()
+    names = Owner(owner.project_id, owner.token_id, owner.person_id, public_key)
+    spec = backend.plan(installation.prefix, names, type_, number, server)
+    touched_at = now - now % 1000
+    allowed = installation.config.lifetime(backend.name, type_, owner.limits, server)
+    row = Credentials(
+        id=number,
+        backend=backend.name,
+        type=type_,
+        state=CredentialsState.CREATING,
+        slot=slot,
+        project_id=owner.project_id,
+        project_name=owner.project_name,
+        token_id=owner.token_id,
+        token_description=owner.token_description,
+        server=server,
+        user_name=spec.user_name,
+        object_name=spec.object_name,
+        secret=installation.vault.encrypt(generate_password()),
+        public_key=spec.public_key,
+        private_key=installation.vault.encrypt(spec.private_key) if spec.private_key else None,
+        login_id=None,
+        created_at=now,
+        touched_at=touched_at,
+        expires_at=expiry(shortened(allowed, ttl), touched_at, now),
+        claim_token=1,
+        claim_owner=owner_name(),
+        attempts=0,
+        not_before=0,
+    )
+    row.attend_at = attend_at(installation.config, row, now)
+    return row
+
+
+def _server_of_person(installation: Installation, person: str) -> str | None:
+    """Return where the person's login is; with several, the newest (the others are drained)."""
+    query = select(Login.server).where(Login.person == person).order_by(Login.id.desc())
+    with installation.database.read() as session:
+        return session.scalars(query.limit(1)).first()
+
+
+def _share_login(session: Session, row: Credentials, person: str) -> Login:
+    """Return the person's login on the row's server, recorded now if there is none."""
+    query = select(Login).where(Login.server == row.server, Login.person == person)
+    known = session.scalars(query.with_for_update()).first()
+    if known is not None:
+        return known
+    login = Login(
+        id=row.id, server=row.server, person=person, user_name=row.user_name, secret=row.secret
+    )
+    session.add(login)
+    session.flush()
+    return login

@@ -1,0 +1,294 @@
+"""Drives credentials towards what they should be: the only path to the engines.
+
+Whoever starts a step (the front on creation, a worker on a job, the sweep for work whose
+process died) ends up here with the row's claim. A step has three outcomes: done, again later
+(with a reason and a growing pause), or given up after cleaning up. No transaction is open
+while an engine works.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from provisioning.backends.base import (
+    Backend,
+    EngineBusy,
+    EngineError,
+    EngineUnavailable,
+    IssuedPassword,
+    NameInUse,
+    Spec,
+)
+from provisioning.credentials.observation import require_told
+from provisioning.errors import BackendUnavailable
+from provisioning.installation import Installation
+from provisioning.state.claims import ClaimLost, Lease, WorkersLost, take
+from provisioning.state.database import now_ms
+from provisioning.state.enums import CredentialsState
+from provisioning.state.events import Action, record_credentials_event
+from provisioning.state.failpoints import failpoint
+from provisioning.state.models import Credentials, Login
+
+log = structlog.get_logger()
+
+#: Milliseconds until the first repeat of a failed step; doubles up to the longest.
+FIRST_DELAY, LONGEST_DELAY = 1_000, 60_000
+
+
+def spec_of(row: Credentials) -> Spec:
+    """Return what a backend needs to know of a row."""
+    return Spec(
+        row.id,
+        row.type,
+        row.server,
+        row.user_name,
+        row.object_name,
+        row.ends_at,
+        port=row.port,
+        public_key=row.public_key,
+        password_ends_at=row.password_ends_at,
+    )
+
+
+def complete_spec_of(installation: Installation, row: Credentials) -> Spec:
+    """Return the spec with the private key, for a creation or the answer to the owner."""
+    key = None if row.private_key is None else installation.vault.decrypt(row.private_key)
+    return replace(spec_of(row), private_key=key)
+
+
+def issued_columns(installation: Installation, issued: IssuedPassword | None) -> dict[str, Any]:
+    """Return what the row keeps of a password that the server chose, if it did."""
+    if issued is None:
+        return {}
+    return {
+        "secret": installation.vault.encrypt(issued.password),
+        "password_ends_at": issued.ends_at,
+    }
+
+
+def backend_of(installation: Installation, row: Credentials) -> Backend:
+    """Return the row's backend; raise ``EngineUnavailable`` if it is not configured any more."""
+    try:
+        return installation.backends[row.backend]
+    except KeyError:
+        raise EngineUnavailable(f"backend {row.backend} is not configured") from None
+
+
+def prolong(installation: Installation, row: Credentials) -> dict[str, Any]:
+    """Make a server that ends passwords by itself wait for the row's end.
+
+    Return the row's columns that change with it; raise ``BackendUnavailable``.
+    """
+    try:
+        issued = backend_of(installation, row).prolong(spec_of(row))
+    except EngineError:
+        raise BackendUnavailable(row.backend) from None
+    return issued_columns(installation, issued)
+
+
+# Creation -------------------------------------------------------------------------------
+
+
+def finish_creation(
+    installation: Installation, row: Credentials, lease: Lease, run_id: str = ""
+) -> None:
+    """Make the row's objects and turn it active; ``run_id`` is the request's.
+
+    On failure everything made is removed, or left to the sweep in state ``dropping`` while
+    the server cannot be reached, and the error is raised: an ``EngineError``, or what went
+    wrong unexpectedly. Raises ``ClaimLost`` when another process took over.
+    """
+    try:
+        with installation.keeper.keep(lease):
+            backend = backend_of(installation, row)
+            spec = complete_spec_of(installation, row)
+            issued = backend.create(spec, installation.vault.decrypt(row.secret), lease)
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        _undo_creation(installation, row, lease, problem, run_id)
+        raise
+    columns = issued_columns(installation, issued)
+    with installation.database.write() as session:
+        lease.close(session, state=CredentialsState.ACTIVE, failure=None, **columns)
+        record_creation_event(session, row, run_id)
+    for name, value in columns.items():
+        setattr(row, name, value)
+    log.info("credentials_created", credentials=row.id, backend=row.backend, type=row.type)
+    failpoint("create.active")
+
+
+def record_creation_event(session: Session, row: Credentials, run_id: str) -> None:
+    """Add the event of a row that has turned active."""
+    detail = {"backend": row.backend, "type": row.type}
+    record_credentials_event(
+        session,
+        Action.CREATED,
+        row,
+        run_id=run_id,
+        job_id=row.job_id,
+        since=row.created_at,
+        detail=detail,
+    )
+
+
+def _undo_creation(
+    installation: Installation, row: Credentials, lease: Lease, problem: Exception, run_id: str
+) -> None:
+    failure = describe(problem)
+    log.warning("creation_failed", credentials=row.id, server=row.server, failure=failure)
+    with installation.database.write() as session:
+        # A repeat of the request starts clean at once: the slot is free, the names are new.
+        lease.write(session, state=CredentialsState.DROPPING, slot=None, failure=failure)
+        record_credentials_event(
+            session,
+            Action.CREATION_FAILED,
+            row,
+            run_id=run_id,
+            since=row.created_at,
+            failure=failure,
+        )
+        if isinstance(problem, NameInUse):
+            # What bears the name is not ours, and nothing else was made.
+            close_dropped(session, row, lease)
+            return
+        if isinstance(problem, EngineUnavailable) and not isinstance(problem, EngineBusy):
+            # The caller has waited for a silent server once; the sweep does the rest.
+            lease.close(session, **again(row.attempts, failure))
+            return
+    failpoint("create.failed")
+    finish_drop(installation, row, lease)
+
+
+# Removal --------------------------------------------------------------------------------
+
+
+def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> bool:
+    """Remove the objects of a row no job is in charge of; return whether they are gone.
+
+    If not, the row waits for its next turn: clean-up never ends before it succeeds.
+    """
+    try:
+        drop_objects(installation, row, lease)
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        failure = describe(problem)
+        log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
+        with installation.database.write() as session:
+            lease.close(session, **again(row.attempts, failure))
+            if failure != row.failure:
+                # A server may be away for days: its failure is told of once.
+                record_credentials_event(session, Action.DROP_DELAYED, row, failure=failure)
+        return False
+    with installation.database.write() as session:
+        close_dropped(session, row, lease)
+    log.info("credentials_dropped", credentials=row.id, backend=row.backend, type=row.type)
+    return True
+
+
+def drop_objects(
+    installation: Installation, row: Credentials, *leases: Lease, told_at: int = 0
+) -> None:
+    """Remove what the row names; the first lease is the row's own.
+
+    Somebody asked for it at ``told_at``, in milliseconds, or nobody did. Raises ``Held`` while
+    the service observes.
+    """
+    require_told(installation.database, row, told_at)
+    with installation.keeper.keep(*leases):
+        backend_of(installation, row).drop(spec_of(row), leases[0])
+
+
+def gone() -> dict[str, Any]:
+    """Return the values of the row of a credential that is gone, without its secrets."""
+    return {
+        "state": CredentialsState.DROPPED,
+        "slot": None,
+        "port": None,
+        "job_id": None,
+        "secret": "",
+        "private_key": None,
+        "login_id": None,
+        "dropped_at": now_ms(),
+    }
+
+
+def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
+    """Close the row of a credential that is gone, and forget its secrets."""
+    lease.close(session, **gone())
+    record_credentials_event(session, Action.DROPPED, row, job_id=row.job_id)
+    if row.login_id is not None:
+        forget_unused_login(session, row.login_id)
+
+
+def forget_unused_login(session: Session, login_id: int) -> None:
+    """Delete the row of a shared login that no credential has any more."""
+    # The lock keeps a new credential from choosing the login between the count and the end.
+    session.execute(select(Login.id).where(Login.id == login_id).with_for_update())
+    users = select(func.count()).where(Credentials.login_id == login_id)
+    if session.execute(users).scalar_one() == 0:
+        session.execute(delete(Login).where(Login.id == login_id))
+
+
+def again(attempts: int, failure: str | None) -> dict[str, Any]:
+    """Return the values that put a row or a job back for a later try."""
+    delay = min(FIRST_DELAY * 2 ** min(attempts, 10), LONGEST_DELAY)
+    return {"attempts": attempts + 1, "not_before": now_ms() + delay, "failure": failure}
+
+
+def describe(problem: Exception) -> str:
+    """Return a reason for operators: engine errors speak for themselves and hold no secret.
+
+    Anything else is named by its type only, since its text might quote a statement.
+    """
+    if isinstance(problem, EngineError | WorkersLost):
+        return str(problem.args[0])
+    return type(problem).__name__
+
+
+def close_vanished(session: Session, row: Credentials) -> bool:
+    """Turn an active row over to the sweep whose objects are gone, at least in part.
+
+    What is left of them is removed like any other. Return False if it is not active any more.
+    """
+    statement = (
+        update(Credentials)
+        .where(Credentials.id == row.id, Credentials.state == CredentialsState.ACTIVE)
+        .values(state=CredentialsState.DROPPING, slot=None, failure="vanished", not_before=now_ms())
+    )
+    if session.connection().execute(statement).rowcount != 1:
+        return False
+    record_credentials_event(session, Action.VANISHED, row)
+    return True
+
+
+# Work whose process died ----------------------------------------------------------------
+
+
+def resume(installation: Installation, credentials_id: int) -> None:
+    """Take over a row that was left in the middle of a creation or a removal."""
+    with installation.database.write() as session:
+        lease = take(session, Credentials, credentials_id, installation.config["CLAIM_SECONDS"])
+        row = session.get(Credentials, credentials_id)
+        if lease is not None and row is not None:
+            # Counted beforehand: what kills whoever takes it up is taken up ever less often.
+            lease.write(session, **again(row.attempts, row.failure))
+    if lease is None or row is None:
+        return
+    try:
+        if row.state is CredentialsState.CREATING:
+            finish_creation(installation, row, lease)
+        elif row.state is CredentialsState.DROPPING and row.job_id is None:
+            finish_drop(installation, row, lease)
+        else:
+            with installation.database.write() as session:
+                lease.close(session, attempts=row.attempts, not_before=row.not_before)
+    except EngineError:
+        # Logged and undone where it happened; nobody waits for an answer here.
+        return
+    except ClaimLost:
+        log.warning("claim_lost", credentials=credentials_id)

@@ -1,0 +1,1 @@
+"""The queue: recording, claiming, scheduling and the outcomes of jobs."""

@@ -1,0 +1,1 @@
+"""The state compared with servers, both ways: report, repair, adoption and restore."""

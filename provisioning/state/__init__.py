@@ -1,0 +1,1 @@
+"""The state database: tables, migrations, claims and events."""

@@ -1,0 +1,55 @@
+"""What a state database needs before the first request."""
+
+import secrets
+import string
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from provisioning.state.database import Database
+from provisioning.state.models import Sequence, Setting
+
+SEQUENCES = (
+    "credentials",
+    "ticket",
+    "token",
+    "manage token",
+    "server",
+    "admin secret",
+    "clock",
+    "confirmed",
+)
+CODE_LENGTH = 4
+
+
+def prepare_state(database: Database) -> None:
+    """Migrate the schema and record what is decided once; safe to repeat and to race."""
+    database.upgrade()
+    for name in SEQUENCES:
+        insert_once(database, Sequence(name=name, value=0))
+    insert_once(database, Setting(name="code", value=_make_code()))
+
+
+def _make_code() -> str:
+    """Return the installation's code: a letter, then letters and digits (contract 10)."""
+    rest = string.ascii_lowercase + string.digits
+    return secrets.choice(string.ascii_lowercase) + "".join(
+        secrets.choice(rest) for _ in range(CODE_LENGTH - 1)
+    )
+
+
+def insert_once(database: Database, row: Sequence | Setting) -> None:
+    """Record a row unless one of its name is there; safe to race."""
+    try:
+        with database.write() as session:
+            if not _is_there(session, row):
+                session.add(row)
+    except IntegrityError:
+        # Another process recorded it at the same moment.
+        return
+
+
+def _is_there(session: Session, row: Sequence | Setting) -> bool:
+    model = type(row)
+    return session.scalars(select(model.name).where(model.name == row.name)).first() is not None
