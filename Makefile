@@ -6,10 +6,12 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 SCRATCH := $(CURDIR)/.provisioning-test
 TYPED := provisioning workers api devstack snowflake_simulator celeryconfig.py
+CHECKED := tests/unit tests/sandbox tests/storage tests/snowflake_simulator \
+	tests/devstack/test_busy.py
 PYTEST_OPTIONS ?=
 CHAOS_OPTIONS ?=
 
-.PHONY: help run test lint bench chaos images format env-file clean
+.PHONY: help run test test-slow check lint bench chaos images format env-file clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -29,6 +31,12 @@ test: lint ## Check the style and run all tests.
 		--basetemp=$(SCRATCH)/pytest \
 		-o cache_dir=$(SCRATCH)/cache $(if $(CI),-p devstack.no_skips) $(PYTEST_OPTIONS); \
 		status=$$?; rm -rf $(SCRATCH); exit $$status
+
+test-slow: $(INSTALLED) ## Run all tests beside a busy process for each core.
+	@$(PYTHON) -m devstack.busy -- $(MAKE) test
+
+check: lint ## Check the style and run the tests that need no server, within a minute.
+	@$(PYTHON) -m pytest -q -n 3 -m "not server" $(CHECKED) $(PYTEST_OPTIONS)
 
 lint: $(INSTALLED) ## Check style, types and the direction of imports.
 	@$(PYTHON) -m ruff check --quiet .

@@ -40,7 +40,7 @@ class MariaDB(Server):
         """`mysql://root:password@127.0.0.1:port`, as MYSQL_URL takes it."""
         return f"mysql://root:{self.password}@{self.host}:{self.port}"
 
-    def connect(self, timeout: float = 10) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+    def connect(self, timeout: float = 60) -> "pymysql.Connection[pymysql.cursors.Cursor]":
         """A new connection as root, in autocommit."""
         return pymysql.connect(
             host=self.host,

@@ -15,6 +15,9 @@ DOCKER = re.compile(r"tests/(images/|[a-z]+/test_\w*(docker|sandboxes)\w*\.py)")
 #: The first parameter of the contract's tests: the kind of the state database.
 STATE = re.compile(r"tests/contract/.*\[(sqlite|postgresql|mariadb)\b")
 
+#: Fixtures and kinds of state databases that `make check` leaves out: their servers take long.
+SERVERS = {"mariadb", "postgres", "valkey", "docker_engine", "postgresql"}
+
 #: Groups of tests that mostly wait: for claims to run out, or for images to start.
 LONG = re.compile(r"docker$|tests/faults/|tests/devstack/test_run")
 
@@ -40,8 +43,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the groups that take minutes, so that no runner is left alone with one."""
+    """Mark what needs a server, and begin with the groups that take minutes.
+
+    Otherwise a runner would be left alone with one of these.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and needs_server(item):
+            item.add_marker("server")
     items.sort(key=lambda item: not LONG.match(group_of(item.nodeid)))
+
+
+def needs_server(item: pytest.Function) -> bool:
+    """Return whether a test uses a fixture of a server, or has its kind for a parameter."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    kinds = {value for value in parameters if isinstance(value, str)}
+    return bool(SERVERS & (kinds | set(item.fixturenames)))
 
 
 def group_of(nodeid: str) -> str:

@@ -25,12 +25,13 @@ from tests.backends.snowflake_case import (
     close_configured,
     snowflake_account,
 )
+from tests.support.deadlines import DEADLINE, ENDLESS
 from tests.support.redshift_stand_in import RedshiftStandIn
 
 
 class MySQLCase(Case):
     error = pymysql.Error
-    sleep = "SELECT SLEEP(30)"
+    sleep = f"SELECT SLEEP({ENDLESS})"
 
     def __init__(self, backend: MySQLBackend, type_: str, mariadb: MariaDB) -> None:
         super().__init__(backend, type_)
@@ -46,7 +47,7 @@ class MySQLCase(Case):
             "password": password.reveal(),
             "database": spec.object_name,
             "autocommit": autocommit,
-            "read_timeout": 20,
+            "read_timeout": ENDLESS,
             "ssl_disabled": True,
         }
         return pymysql.connect(**{**values, **options})
@@ -128,7 +129,7 @@ class PostgresCase(Case):
     """PostgreSQL, or Redshift's stand-in: then ``server`` is the proxy before ``postgres``."""
 
     error = psycopg2.Error
-    sleep = "SELECT pg_sleep(30)"
+    sleep = f"SELECT pg_sleep({ENDLESS})"
 
     def __init__(
         self, backend: RedshiftBackend, type_: str, postgres: Postgres, server: PostgresServer
@@ -243,7 +244,7 @@ def mysql_server(mariadb: MariaDB, **changes: Any) -> MySQLServer:
 
 @pytest.fixture(scope="session")
 def mysql_backend(mariadb: MariaDB) -> Iterator[MySQLBackend]:
-    backend = MySQLBackend((mysql_server(mariadb),), NO_LIMITS, timeout=10, connections=4)
+    backend = MySQLBackend((mysql_server(mariadb),), NO_LIMITS, timeout=DEADLINE, connections=4)
     yield backend
     backend.close()
 
@@ -282,7 +283,9 @@ def warehouse(postgres: Postgres) -> PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
-    backend = RedshiftBackend("postgresql", (warehouse,), NO_LIMITS, timeout=10, connections=4)
+    backend = RedshiftBackend(
+        "postgresql", (warehouse,), NO_LIMITS, timeout=DEADLINE, connections=4
+    )
     yield backend
     backend.close()
 
@@ -306,7 +309,7 @@ def cluster(redshift_stand_in: RedshiftStandIn) -> PostgresServer:
 @pytest.fixture(scope="session")
 def redshift_backend(cluster: PostgresServer) -> Iterator[RedshiftBackend]:
     backend = RedshiftBackend(
-        "redshift-workspace", (cluster,), NO_LIMITS, timeout=10, connections=4
+        "redshift-workspace", (cluster,), NO_LIMITS, timeout=DEADLINE, connections=4
     )
     yield backend
     backend.close()
@@ -329,7 +332,7 @@ def own_account() -> Iterator[Account]:
 
 @pytest.fixture(scope="session")
 def snowflake_backend(snowflake_one: Account) -> Iterator[SnowflakeBackend]:
-    backend = SnowflakeBackend((snowflake_one[1],), NO_LIMITS, timeout=10, connections=4)
+    backend = SnowflakeBackend((snowflake_one[1],), NO_LIMITS, timeout=DEADLINE, connections=4)
     yield backend
     backend.close()
 

@@ -20,6 +20,7 @@ from provisioning.configuration.servers import DockerServer
 from provisioning.state.claims import Lease
 from tests.backends.case import lease
 from tests.support.certificates import make_certificate
+from tests.support.deadlines import DEADLINE
 from tests.support.sandbox import run_in
 
 CODE = "t9x4"
@@ -61,7 +62,7 @@ class DockerCase:
         self.server = DockerServer(**{**values, **options})
         self.certificate = make_certificate([self.server.public_host])
         self.backend = DockerBackend(
-            (self.server,), timeout=10, code=lambda: CODE, certificate=self._certificate
+            (self.server,), timeout=DEADLINE, code=lambda: CODE, certificate=self._certificate
         )
 
     def _certificate(self) -> Certificate:
@@ -101,10 +102,10 @@ class DockerCase:
     ) -> tuple[int, str]:
         """Return the status and text of a page, served with our certificate."""
         address = (self.server.public_host, spec.port)
-        connection = http.client.HTTPConnection(*address, timeout=5)
+        connection = http.client.HTTPConnection(*address, timeout=DEADLINE)
         if self.server.https:
             context = ssl.create_default_context(cadata=self.certificate.certificate_pem.decode())
-            connection = http.client.HTTPSConnection(*address, timeout=5, context=context)
+            connection = http.client.HTTPSConnection(*address, timeout=DEADLINE, context=context)
         headers = {}
         if login:
             pair = f"{login[0]}:{login[1].reveal()}"
@@ -128,7 +129,7 @@ class DockerCase:
         return False
 
     def connect(self, spec: Spec) -> socket.socket:
-        return socket.create_connection((self.server.public_host, spec.port or 0), timeout=5)
+        return socket.create_connection((self.server.public_host, spec.port or 0), timeout=DEADLINE)
 
     # As the engine sees it --------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.configuration.servers import SnowflakeServer
 from snowflake_simulator import SnowflakeSimulator
 from tests.backends.case import NO_LIMITS, Case
+from tests.support.deadlines import ENDLESS
 
 Account = tuple[SnowflakeSimulator, SnowflakeServer]
 
@@ -23,7 +24,7 @@ class SnowflakeCase(Case):
     """Against the simulator, with the real connector."""
 
     error = snowflake.connector.errors.Error
-    sleep = "SELECT SYSTEM$WAIT(30)"
+    sleep = f"SELECT SYSTEM$WAIT({ENDLESS})"
 
     def __init__(
         self, backend: SnowflakeBackend, type_: str, simulator: SnowflakeSimulator

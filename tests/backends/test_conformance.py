@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from devstack.processes import wait_until
 from provisioning.backends.base import EngineUnavailable, NameInUse, Owner
 from provisioning.configuration.secrets import generate_password
 from provisioning.state.claims import ClaimLost
 from tests.backends.case import Case, lease
+from tests.support.deadlines import DEADLINE, wait_until
 
 
 def query(connection: Any, sql: str) -> list[tuple[Any, ...]]:
@@ -94,10 +94,10 @@ def test_exists_tells_a_complete_credential_from_one_with_a_part_gone(case: Case
 def test_in_use_follows_open_connections(case: Case) -> None:
     spec, password = case.made()
     # On a busy machine the server may still be closing the session of the service's login check.
-    wait_until(lambda: not case.backend.in_use(spec), timeout=2, what="not in use yet")
+    wait_until(lambda: not case.backend.in_use(spec), what="not in use yet")
     with case.session(spec, password):
         assert case.backend.in_use(spec) is True
-    wait_until(lambda: not case.backend.in_use(spec), timeout=2, what="not in use")
+    wait_until(lambda: not case.backend.in_use(spec), what="not in use")
 
 
 # Kill -----------------------------------------------------------------------------------
@@ -129,9 +129,9 @@ def test_a_running_statement_is_ended(case: Case, end: str) -> None:
     with case.session(spec, password) as connection:
         running = threading.Thread(target=sleep_long)
         running.start()
-        wait_until(lambda: case.runs_long(spec), timeout=5, what="the statement runs")
+        wait_until(lambda: case.runs_long(spec), what="the statement runs")
         getattr(case.backend, end)(spec, lease())
-        running.join(5)
+        running.join(DEADLINE)
     assert len(ended) == 1
     if end == "kill":
         case.connect(spec, password).close()

@@ -21,6 +21,7 @@ from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.state.claims import ClaimLost
 from tests.backends.case import NO_LIMITS, lease
 from tests.backends.conftest import MySQLCase, mysql_server
+from tests.support.deadlines import DEADLINE
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_a_login_survives_its_last_drop_racing_a_new_create(sandbox: MySQLCase) 
 
 def test_limits_of_a_type_are_enforced_by_the_server(mariadb: MariaDB) -> None:
     limits = {**NO_LIMITS, "transformations": Limits(connections=2, statement_seconds=1)}
-    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=10, connections=2)
+    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=DEADLINE, connections=2)
     case = MySQLCase(backend, "transformations", mariadb)
     spec, password = case.made()
     with case.session(spec, password) as first, case.session(spec, password):
@@ -215,7 +216,7 @@ def test_limits_of_a_type_are_enforced_by_the_server(mariadb: MariaDB) -> None:
 
 def test_a_full_shared_login_still_takes_another_sandbox(mariadb: MariaDB) -> None:
     limits = {**NO_LIMITS, "sandbox": Limits(connections=1, statement_seconds=0)}
-    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=10, connections=2)
+    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=DEADLINE, connections=2)
     case = MySQLCase(backend, "sandbox", mariadb)
     first, password = case.made(person="4")
     with case.session(first, password):

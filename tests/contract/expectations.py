@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from tests.support.client import Answer, Client
+from tests.support.deadlines import LONG_DEADLINE, wait_until
 
 ERROR_KEYS = {"status", "error", "code", "reason", "message", "exceptionId", "runId"}
 CREDENTIAL_KEYS = {"id", "hostname", "port", "db", "user", "password"}
@@ -85,12 +86,16 @@ def accepted_job(answer: Answer) -> int:
 
 
 def finished_job(client: Client, job_id: int) -> dict[str, Any]:
-    """Return the record of a job once it is finished, by a long poll."""
-    answer = client.get(f"/queue/job/{job_id}?wait=30")
-    assert answer.status == 200, answer
-    body: dict[str, Any] = answer.body
-    assert body["isFinished"] is True, body
-    return body
+    """Return the record of a job once it is finished, by long polls."""
+
+    def poll() -> dict[str, Any] | None:
+        answer = client.get(f"/queue/job/{job_id}?wait=30")
+        assert answer.status == 200, answer
+        return dict(answer.body) if answer.body["isFinished"] else None
+
+    record = wait_until(poll, timeout=LONG_DEADLINE, what=f"the end of job {job_id}")
+    assert record is not None
+    return record
 
 
 def read(client: Client) -> Answer:

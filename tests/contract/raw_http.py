@@ -3,6 +3,8 @@
 import socket
 from dataclasses import dataclass
 
+from tests.support.deadlines import DEADLINE
+
 
 @dataclass(frozen=True)
 class RawAnswer:
@@ -14,9 +16,9 @@ class RawAnswer:
     body: bytes
 
 
-def exchange(port: int, request: bytes, *, timeout: float = 20) -> RawAnswer:
+def exchange(port: int, request: bytes) -> RawAnswer:
     """Send the bytes and return what came until the server closed the connection."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
         connection.sendall(request)
         received = b""
         while part := connection.recv(65536):
@@ -31,5 +33,5 @@ def exchange(port: int, request: bytes, *, timeout: float = 20) -> RawAnswer:
 
 def send_and_hang_up(port: int, request: bytes) -> None:
     """Send the bytes and close the connection without waiting for an answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
         connection.sendall(request)

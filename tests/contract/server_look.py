@@ -8,6 +8,7 @@ import pymysql
 import pytest
 
 from devstack.mariadb import MariaDB
+from tests.support.deadlines import DEADLINE, ENDLESS
 from tests.support.servers import connect_as
 
 Connection: TypeAlias = "pymysql.Connection[pymysql.cursors.Cursor]"
@@ -77,17 +78,17 @@ class RunningStatement:
     """A long statement of a login, running in a thread until somebody ends it."""
 
     def __init__(self, credentials: Mapping[str, Any]) -> None:
-        self._connection = connect_as(dict(credentials), timeout=60)
+        self._connection = connect_as(dict(credentials), timeout=ENDLESS)
         self.failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            run(self._connection, "SELECT SLEEP(50)")
+            run(self._connection, f"SELECT SLEEP({ENDLESS})")
         except pymysql.Error as problem:
             self.failure = problem
 
     def require_failed(self) -> None:
-        self._thread.join(10)
+        self._thread.join(DEADLINE)
         assert self.failure is not None

@@ -3,10 +3,10 @@
 import pytest
 
 from devstack.mariadb import MariaDB
-from devstack.processes import wait_until
 from tests.contract.expectations import require_error, require_headers, require_not_found
 from tests.contract.server_look import run
 from tests.support.client import Client
+from tests.support.deadlines import wait_until
 from tests.support.servers import connect_as
 from tests.support.service import Service
 
@@ -151,7 +151,6 @@ def test_in_use_is_true_from_the_first_moment_of_a_connection_until_its_end(
     for reader in (client, other_front):
         wait_until(
             lambda reader=reader: in_use(reader, created["id"]) is False,  # type: ignore[misc]
-            timeout=2,
             what="inUse false after the end of the connection",
         )
 
@@ -171,7 +170,7 @@ def test_in_use_holds_while_one_of_several_connections_is_open(client: Client) -
     assert in_use(client, created["id"]) is True
     run(second, "SELECT 1")
     second.close()
-    wait_until(lambda: in_use(client, created["id"]) is False, timeout=2, what="no use")
+    wait_until(lambda: in_use(client, created["id"]) is False, what="no use")
 
 
 def test_somebody_elses_connection_is_no_use(service: Service, mariadb: MariaDB) -> None:

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from devstack.mariadb import MariaDB
-from devstack.processes import wait_until
 from tests.contract.expectations import (
     accepted_job,
     finished_job,
@@ -25,6 +24,7 @@ from tests.contract.server_look import (
     user_exists,
 )
 from tests.support.client import Client
+from tests.support.deadlines import wait_until
 from tests.support.servers import connect_as
 from tests.support.service import Service
 
@@ -189,7 +189,7 @@ def test_a_wait_of_zero_does_not_wait(client: Client, mariadb: MariaDB, value: s
     assert answer.status in (200, 202)
     assert answer.headers.get("Preference-Applied") is None
     gone = lambda: not database_exists(mariadb, created["credentials"]["db"])  # noqa: E731
-    wait_until(gone, timeout=10, what="the database gone")
+    wait_until(gone, what="the database gone")
 
 
 def test_the_work_goes_on_when_the_caller_hangs_up(
@@ -201,7 +201,6 @@ def test_the_work_goes_on_when_the_caller_hangs_up(
     send_and_hang_up(client.port, f"{head}X-StorageApi-Token: {client.token}\r\n\r\n".encode())
     wait_until(
         lambda: databases_of_project(mariadb, project) == [],
-        timeout=10,
         what="the database gone",
     )
     require_not_found(client.get(credential_path(created)))

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from sqlalchemy import update
 
 from devstack.mariadb import MariaDB
-from devstack.processes import wait_until
+from provisioning.background.job_runner import run_job
 from provisioning.cli.main import cli
+from provisioning.state import failpoints
 from provisioning.state.events import newest_events
-from provisioning.state.models import Credentials, Event
+from provisioning.state.models import Credentials, Event, Job
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import (
     TIME,
@@ -26,6 +27,7 @@ from tests.contract.expectations import (
 )
 from tests.contract.server_look import run_as_root
 from tests.support.client import Client
+from tests.support.deadlines import wait_until
 from tests.support.service import Service
 
 ASYNC = {"Prefer": "respond-async"}
@@ -99,7 +101,6 @@ def test_what_expired_is_recorded_with_its_end(service: Service, client: Client)
         session.execute(past.values(expires_at=1_700_000_000_000))
     wait_until(
         lambda: actions(recorded(service, created["id"]))[-1:] == ["job.succeeded"],
-        timeout=20,
         what="the removal of what expired",
     )
     events = {event.action: event for event in recorded(service, created["id"])}
@@ -117,7 +118,6 @@ def test_what_vanished_is_recorded(service: Service, client: Client, mariadb: Ma
     assert client.create("transformations")["id"] != created["id"]
     wait_until(
         lambda: actions(recorded(service, created["id"]))[-1:] == ["credentials.dropped"],
-        timeout=20,
         what="the removal of what is left of it",
     )
     assert "credentials.vanished" in actions(recorded(service, created["id"]))
@@ -161,27 +161,37 @@ def test_events_are_for_tokens_of_the_jobs_project(service: Service, client: Cli
 
 
 @pytest.fixture(scope="module")
-def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("failpoints")
-
-
-@pytest.fixture(scope="module")
-def failing(make_service: ServiceMaker, points: Path) -> Iterator[Service]:
-    environment = {"PROVISIONING_FAILPOINTS": str(points), "JOB_RETRY_SECONDS": "1"}
-    with make_service(environment, workers=1, beats=1) as service:
+def idle(make_service: ServiceMaker) -> Iterator[Service]:
+    """A service without a worker, whose jobs run when the test says so."""
+    with make_service({}) as service:
         yield service
 
 
+def fail_attempt(service: Service, job: int, armed: Path) -> None:
+    """Run a job that fails, and let the pause after it be over."""
+    armed.write_text("error")
+    run_job(service.installation, job, ["mysql"])
+    assert not armed.exists()
+    with service.installation.database.write() as session:
+        session.execute(update(Job).where(Job.id == job).values(not_before=0))
+
+
+def let_time_be_over(service: Service, job: int) -> None:
+    """Let the job have been tried for as long as it may be."""
+    long_ago = Job.started_at - 24 * 3600 * 1000
+    with service.installation.database.write() as session:
+        session.execute(update(Job).where(Job.id == job).values(started_at=long_ago))
+
+
 def test_callers_read_of_failures_in_safe_words_and_operators_in_full(
-    failing: Service, points: Path
+    idle: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = failing.client()
-    created = client.create()
-    armed = points / "kill.sessions"
-    armed.write_text("error")
-    job = accepted_job(client.post(f"{path_of(created)}/kill", headers=ASYNC))
-    wait_until(lambda: not armed.exists(), timeout=20, what="the first attempt")
-    armed.write_text("error")
+    monkeypatch.setattr(failpoints, "_DIRECTORY", str(tmp_path))
+    client = idle.client()
+    job = accepted_job(client.post(f"{path_of(client.create())}/kill", headers=ASYNC))
+    fail_attempt(idle, job, tmp_path / "kill.sessions")
+    let_time_be_over(idle, job)
+    fail_attempt(idle, job, tmp_path / "kill.sessions")
     record = finished_job(client, job)
     events = events_of(client, job)
     assert [event["event"] for event in events] == [
@@ -196,7 +206,7 @@ def test_callers_read_of_failures_in_safe_words_and_operators_in_full(
     assert failed["detail"] == {"error": "application", "exceptionId": exception_id}
     assert "FailpointError" not in client.get(f"/queue/job/{job}/events").text
     printed = CliRunner().invoke(
-        cli, ["events", "--job", str(job)], env={**os.environ, **failing.environment}
+        cli, ["events", "--job", str(job)], env={**os.environ, **idle.environment}
     )
     lines = [json.loads(line) for line in printed.stdout.splitlines()]
     assert [line["id"] for line in lines] == [event["id"] for event in events]

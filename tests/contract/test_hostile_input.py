@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.contract.expectations import require_headers
 from tests.contract.raw_http import exchange
 from tests.support.client import Answer, Client
+from tests.support.deadlines import DEADLINE
 from tests.support.service import Service
 
 FEW = settings(
@@ -188,7 +189,10 @@ def test_what_is_no_http_does_not_hurt_the_next_caller(
     service: Service, client: Client, request_: bytes
 ) -> None:
     address = ("127.0.0.1", client.port)
-    with socket.create_connection(address, timeout=20) as connection, contextlib.suppress(OSError):
+    with (
+        socket.create_connection(address, timeout=DEADLINE) as connection,
+        contextlib.suppress(OSError),
+    ):
         connection.sendall(request_)
         connection.shutdown(socket.SHUT_WR)
         assert not connection.recv(4096).startswith(b"HTTP/1.1 5")

@@ -13,7 +13,7 @@ from werkzeug.routing import Rule
 
 from api.app import create_app
 from tests.contract.conftest import new_project
-from tests.contract.expectations import ERROR_KEYS
+from tests.contract.expectations import ERROR_KEYS, finished_job
 from tests.support.client import Answer, Client
 from tests.support.service import Service
 
@@ -94,7 +94,7 @@ class Routes:
         self._credentials = client.create()["id"]
         path = f"/provisioning/mysql/{self._credentials}/kill"
         self._job = client.post(path, headers={"Prefer": "respond-async"}).body["id"]
-        assert client.get(f"/queue/job/{self._job}?wait=30").body["isFinished"]
+        finished_job(client, self._job)
 
     def attacks(self) -> Iterator[Attack]:
         """Yield what is sent: on each route one thing that is wrong at a time."""

@@ -8,10 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from devstack.mariadb import MariaDB
-from devstack.processes import wait_until
 from provisioning.state.models import Job
 from tests.contract.conftest import ServiceMaker
-from tests.contract.expectations import require_error, require_not_found
+from tests.contract.expectations import finished_job, require_error, require_not_found
 from tests.contract.server_look import (
     database_exists,
     require_dead,
@@ -19,10 +18,13 @@ from tests.contract.server_look import (
     user_exists,
 )
 from tests.support.client import Client
+from tests.support.deadlines import wait_until
 from tests.support.servers import connect_as
 from tests.support.service import Service
 
 EXTRA = 2
+#: Seconds that a sandbox lives where nobody sweeps.
+BRIEF = 4
 
 
 def iso(moment: int) -> str:
@@ -98,8 +100,8 @@ def test_a_refused_extend_of_a_foreign_id_is_not_found(bounded: Service) -> None
 
 @pytest.fixture(scope="module")
 def brief(make_service: ServiceMaker) -> Iterator[Service]:
-    """Sandboxes live two seconds, transformations for ever; nobody sweeps at first."""
-    environment = {"MYSQL_SANDBOX_LIFETIME": "2s", "MYSQL_TRANSFORMATIONS_LIFETIME": "none"}
+    """Sandboxes live for seconds, transformations for ever; nobody sweeps at first."""
+    environment = {"MYSQL_SANDBOX_LIFETIME": f"{BRIEF}s", "MYSQL_TRANSFORMATIONS_LIFETIME": "none"}
     with make_service(environment) as service:
         yield service
 
@@ -119,7 +121,7 @@ def test_without_a_lifetime_expiration_is_null_and_extend_still_touches(brief: S
 def test_what_has_expired_is_gone_before_any_sweep(brief: Service, mariadb: MariaDB) -> None:
     client = brief.client()
     created = client.create("sandbox")
-    assert created["expiration"] == iso(created["touch"] + 2)
+    assert created["expiration"] == iso(created["touch"] + BRIEF)
     wait_until_gone(client, created)
     assert datetime.now(UTC) >= datetime.fromisoformat(created["expiration"])
     require_not_found(client.get("/provisioning/mysql?type=sandbox"))
@@ -131,16 +133,17 @@ def test_what_has_expired_is_gone_before_any_sweep(brief: Service, mariadb: Mari
 
 def wait_until_gone(client: Client, body: dict[str, Any]) -> None:
     path = path_of(body)
-    wait_until(lambda: client.get(path).status == 404, timeout=6, what=f"{path} expired")
+    wait_until(lambda: client.get(path).status == 404, what=f"{path} expired")
 
 
 def test_extend_keeps_a_credential_alive(brief: Service) -> None:
     client = brief.client()
     created = client.create("sandbox")
-    for _ in range(4):
+    # Each is a second later than the one before, so there is time to look.
+    for _ in range(30):
         extended = client.post(f"{path_of(created)}/extend").body
-    end = datetime.fromtimestamp(created["touch"], UTC) + timedelta(seconds=3)
-    wait_until(lambda: datetime.now(UTC) >= end, timeout=6, what="the first end passed")
+    end = datetime.fromtimestamp(created["touch"], UTC) + timedelta(seconds=BRIEF + 1)
+    wait_until(lambda: datetime.now(UTC) >= end, what="the first end passed")
     read = client.get(path_of(created))
     assert (read.status, read.body["expiration"]) == (200, extended["expiration"])
 
@@ -160,17 +163,15 @@ def test_sweeps_drop_what_has_expired_under_its_owners_name(
         require_login(second["credentials"])
         wait_until(
             lambda: not database_exists(mariadb, created["credentials"]["db"]),
-            timeout=10,
             what="the expired database dropped",
         )
         require_dead(session)
         wait_until(
             lambda: not user_exists(mariadb, second["credentials"]["user"]),
-            timeout=10,
             what="the second one dropped too, and the login with it",
         )
         require_login(kept["credentials"])
-        records = [client.get(f"/queue/job/{job}?wait=10").body for job in jobs_of(brief, project)]
+        records = [finished_job(client, job) for job in jobs_of(brief, project)]
     finally:
         beat.stop()
         worker.stop()

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from sqlalchemy import update
 
 from devstack.mariadb import MariaDB
-from devstack.processes import wait_until
 from provisioning.access.management_tokens import WRONG_TRIES, ManageTokens
 from provisioning.cli.main import cli
 from provisioning.state.models import Credentials
@@ -18,6 +17,7 @@ from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import require_error, require_headers, require_not_found
 from tests.contract.server_look import database_exists
 from tests.support.client import Answer, Client
+from tests.support.deadlines import wait_until
 from tests.support.service import Service
 
 GARBAGE = "/provisioning/manage/server/mysql/garbage-collection?type=sandbox&hours=1"
@@ -28,6 +28,13 @@ BROKEN = b"{"
 def managed(make_service: ServiceMaker) -> Iterator[Service]:
     """A front and a worker; nobody asks for sweeps."""
     with make_service({"MANAGE_CALLS_PER_MINUTE": "0"}, workers=1) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def unattended(make_service: ServiceMaker) -> Iterator[Service]:
+    """A front alone: what a sweep finds, nobody takes before or meanwhile."""
+    with make_service({}) as service:
         yield service
 
 
@@ -42,10 +49,14 @@ class Operator(Client):
         return self(method, path, body, headers={"x-kbc-manageapitoken": self._manage_token})
 
 
+def operator_of(service: Service) -> Operator:
+    _, token = ManageTokens(service.installation.database).create("ada")
+    return Operator(service.anonymous().port, token.reveal())
+
+
 @pytest.fixture(scope="module")
 def operator(managed: Service) -> Operator:
-    _, token = ManageTokens(managed.installation.database).create("ada")
-    return Operator(managed.anonymous().port, token.reveal())
+    return operator_of(managed)
 
 
 # Tokens ---------------------------------------------------------------------------------
@@ -73,8 +84,7 @@ def test_a_management_token_is_no_token_of_a_project(operator: Operator) -> None
 def test_a_flood_of_wrong_tokens_keeps_no_known_operator_out(make_service: ServiceMaker) -> None:
     """Nor does maintenance."""
     with make_service({"MAINTENANCE_MESSAGE": "Back at noon"}) as service:
-        _, token = ManageTokens(service.installation.database).create("ada")
-        known = Operator(service.anonymous().port, token.reveal())
+        known = operator_of(service)
         wrong = Operator(service.anonymous().port, "manage-1-wrong")
         assert known.call("POST", GARBAGE).status == 200
         # The minute may end in between.
@@ -109,7 +119,6 @@ def test_garbage_is_removed_and_told_of(
     require_not_found(old.get(f"/provisioning/mysql/{gone['id']}"))
     wait_until(
         lambda: not database_exists(mariadb, gone["credentials"]["db"]),
-        timeout=20,
         what="the database removed, by a worker that was told",
     )
     assert operator.call("POST", GARBAGE).body == {"status": "ok", "count": 0, "ids": []}
@@ -171,35 +180,36 @@ def expire(service: Service, body: dict[str, object]) -> None:
         session.execute(statement.values(expires_at=1))
 
 
-def by_http(managed: Service, operator: Operator) -> dict[str, object]:
-    answer = operator.call("POST", "/provisioning/manage/sweep")
+def by_http(service: Service) -> dict[str, object]:
+    answer = operator_of(service).call("POST", "/provisioning/manage/sweep")
     require_headers(answer)
     assert answer.body.pop("status") == "ok"
     return dict(answer.body)
 
 
-def by_command(managed: Service, operator: Operator) -> dict[str, object]:
-    result = CliRunner().invoke(cli, ["sweep"], env=managed.environment)
+def by_command(service: Service) -> dict[str, object]:
+    result = CliRunner().invoke(cli, ["sweep"], env=service.environment)
     assert result.exit_code == 0, result.output
     return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("ask", [by_http, by_command])
 def test_one_sweep_has_what_expired_removed(
-    managed: Service,
-    operator: Operator,
-    mariadb: MariaDB,
-    ask: Callable[[Service, Operator], dict[str, object]],
+    unattended: Service, mariadb: MariaDB, ask: Callable[[Service], dict[str, object]]
 ) -> None:
-    created = managed.client().create()
-    expire(managed, created)
-    counts = ask(managed, operator)
+    """A worker that is busy on the server would take it without being told."""
+    created = unattended.client().create()
+    expire(unattended, created)
+    counts = ask(unattended)
     assert (counts["serversWithExpired"], counts["forgotten"]) == (1, 0)
-    wait_until(
-        lambda: not database_exists(mariadb, created["credentials"]["db"]),
-        timeout=20,
-        what="the database removed by a worker",
-    )
+    worker = unattended.start_worker()
+    try:
+        wait_until(
+            lambda: not database_exists(mariadb, created["credentials"]["db"]),
+            what="the database removed by a worker",
+        )
+    finally:
+        worker.stop()
 
 
 def test_a_sweep_that_reaches_no_worker_says_so(managed: Service) -> None:

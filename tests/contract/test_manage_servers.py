@@ -10,17 +10,15 @@ from sqlalchemy import select
 
 from devstack.mariadb import MariaDB
 from devstack.ports import HeldPort
-from devstack.processes import wait_until
 from provisioning.cli.main import cli
 from provisioning.state.models import Credentials
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Answer, Client
+from tests.support.deadlines import wait_until
 from tests.support.servers import connect_as
 from tests.support.service import Service
 
 PATH = "/provisioning/manage/server/mysql"
-#: Seconds in which every process knows a new server.
-TAKEN_UP = 10
 PASSWORD = "Registered-password-1"
 
 
@@ -86,7 +84,6 @@ def test_a_registered_server_gets_credentials_once_it_is_activated(
     assert activated.body == {**added.body, "mode": "active"}
     made = wait_until(
         lambda: client.post("/provisioning/mysql", {"type": "sandbox"}).body.get("credentials"),
-        timeout=TAKEN_UP,
         what="credentials on the new server",
     )
     assert made["hostname"] == "localhost"

@@ -10,7 +10,7 @@ from werkzeug.serving import make_server
 
 from api.app import create_app
 from tests.contract.conftest import ServiceMaker, new_project
-from tests.contract.expectations import accepted_job, require_error
+from tests.contract.expectations import accepted_job, finished_job, require_error
 from tests.contract.raw_http import exchange
 from tests.support.client import Client
 from tests.support.service import Service
@@ -57,7 +57,7 @@ def test_a_trailing_slash_is_no_route_on_post_either(client: Client, path: str) 
 
 def test_a_job_is_served_at_both_addresses(client: Client) -> None:
     job = accepted_job(client.post(kill_path(client), headers=ASYNC))
-    client.get(f"/queue/job/{job}?wait=30")
+    finished_job(client, job)
     first, second = client.get(f"/queue/job/{job}"), client.get(f"/queue/jobs/{job}")
     assert first.status == second.status == 200
     assert first.body == second.body

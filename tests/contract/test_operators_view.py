@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from devstack.processes import wait_until
 from provisioning.cli.main import cli
 from provisioning.errors import CredentialsNotFound, JobFinished, JobNotFound
 from provisioning.state.database import now_ms
@@ -19,6 +18,7 @@ from provisioning.state.models import Credentials, Job
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import accepted_job
 from tests.support.client import Client
+from tests.support.deadlines import DEADLINE, ENDLESS, wait_until
 from tests.support.service import Service
 
 ASYNC = {"Prefer": "respond-async"}
@@ -105,7 +105,8 @@ def test_workers_are_found_by_their_claims_and_by_celery(idle: Service) -> None:
     """The Procfile's workers answer Celery's own tools, without gossip and mingling too."""
     assert "answering over the broker: nobody" in run(idle, "workers")
     job = ask_for_kill(idle.client())
-    change(idle, Job, job, status="processing", claim_owner="far:4211", claim_until=now_ms() + 2000)
+    claim = {"claim_owner": "far:4211", "claim_until": now_ms() + 1000 * ENDLESS}
+    change(idle, Job, job, status="processing", **claim)
     shown = run(idle, "workers")
     assert "far:4211" in shown and str(job) in shown
     processes = {"worker": [idle.start_worker() for _ in range(2)], "docker": [idle.start_docker()]}
@@ -113,7 +114,6 @@ def test_workers_are_found_by_their_claims_and_by_celery(idle: Service) -> None:
     try:
         wait_until(
             lambda: all(name in run(idle, "workers") for name in names),
-            timeout=30,
             what="an answer of every worker",
         )
     finally:
@@ -176,9 +176,9 @@ def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) 
     assert "protectedUntil" not in client.get(path).body
     worker = idle.start_worker()
     try:
-        assert "is success" in run(idle, "credentials", "kill", number, "--wait", "30")
+        assert "is success" in run(idle, "credentials", "kill", number, "--wait", str(DEADLINE))
         assert client.get(path).status == 200
-        assert "is success" in run(idle, "credentials", "drop", number, "--wait", "30")
+        assert "is success" in run(idle, "credentials", "drop", number, "--wait", str(DEADLINE))
     finally:
         worker.stop()
     assert client.get(path).status == 404

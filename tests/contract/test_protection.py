@@ -4,24 +4,31 @@ from datetime import datetime
 
 from sqlalchemy import select, update
 
-from devstack.processes import wait_until
 from provisioning.credentials.protection import protect
 from provisioning.state.database import now_ms, read_clock
 from provisioning.state.events import newest_events
 from provisioning.state.models import Credentials, Job
 from tests.contract.expectations import require_not_found
 from tests.support.client import Client
+from tests.support.deadlines import wait_until
 from tests.support.service import Service
 
 HOUR = 3_600_000
 
 
-def expire(service: Service, id_: int) -> int:
-    """Let the credential have expired, and return the database's time."""
+def expire(service: Service, id_: int) -> None:
+    """Let the credential have expired."""
     with service.installation.database.write() as session:
         row = update(Credentials).where(Credentials.id == id_)
         session.execute(row.values(expires_at=now_ms() - 1000))
-        return read_clock(session)
+
+
+def keep_expired(service: Service, id_: int) -> None:
+    """Let the credential have expired under protection; else a sweep might come first."""
+    with service.installation.database.read() as session:
+        now = read_clock(session)
+    protect(service.installation, id_, now + HOUR, "ada")
+    expire(service, id_)
 
 
 def has_jobs(service: Service, id_: int) -> bool:
@@ -37,10 +44,10 @@ def test_a_protected_credential_outlives_its_expiration(
     assert "protectedUntil" not in client.get(path).body
     other = service.client(service.token(project=project))
     lost = other.create()
-    protect(service.installation, id_, expire(service, id_) + HOUR, "ada")
+    keep_expired(service, id_)
     expire(service, int(lost["id"]))
     # The sweep that retires the other one has seen this one too.
-    wait_until(lambda: has_jobs(service, int(lost["id"])), timeout=20, what="the other one retired")
+    wait_until(lambda: has_jobs(service, int(lost["id"])), what="the other one retired")
     read = client.get(path).body
     assert read["expiration"] < read["protectedUntil"]
     assert client.create()["id"] == created["id"]
@@ -63,8 +70,8 @@ def test_the_end_of_the_protection_is_the_end_of_the_credential(
 ) -> None:
     created = client.create()
     id_, path = int(created["id"]), f"/provisioning/mysql/{created['id']}"
-    protect(service.installation, id_, expire(service, id_) + HOUR, "ada")
+    keep_expired(service, id_)
     assert client.get(path).status == 200
     protect(service.installation, id_, None, "ada")
     require_not_found(client.get(path))
-    wait_until(lambda: has_jobs(service, id_), timeout=20, what="the credential retired")
+    wait_until(lambda: has_jobs(service, id_), what="the credential retired")

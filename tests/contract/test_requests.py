@@ -11,6 +11,7 @@ import pytest
 from tests.contract.expectations import require_error, require_headers
 from tests.contract.raw_http import exchange
 from tests.support.client import Client
+from tests.support.deadlines import DEADLINE
 from tests.support.service import Service
 
 LIMIT = 10 * 1024 * 1024
@@ -182,7 +183,7 @@ def test_an_error_over_http_1_0_is_not_chunked_either(service: Service) -> None:
 
 
 def send_chunks(client: Client, *parts: bytes) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", client.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", client.port, timeout=DEADLINE)
     try:
         headers = {"X-StorageApi-Token": client.token or "", "Transfer-Encoding": "chunked"}
         connection.request("POST", "/provisioning/mysql", iter(parts), headers, encode_chunked=True)
@@ -201,7 +202,7 @@ def test_a_chunked_body_is_read(client: Client) -> None:
 
 
 def test_one_connection_serves_many_requests(client: Client) -> None:
-    connection = HTTPConnection("127.0.0.1", client.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", client.port, timeout=DEADLINE)
     headers = {"X-StorageApi-Token": client.token or ""}
     # A refused body must be read or the connection closed, else it is taken for a request.
     for path, body, status in (
@@ -242,7 +243,7 @@ def test_a_larger_body_is_refused_by_its_length_alone(service: Service, client: 
         f"POST /provisioning/mysql HTTP/1.1\r\nHost: a\r\nX-StorageApi-Token: {client.token}\r\n"
         f"Content-Length: {LIMIT + 1}\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=DEADLINE) as connection:
         connection.sendall(head.encode())
         # The service need not wait for the body; one that does gets it.
         with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ import pytest
 
 from devstack import images
 from devstack.docker import DockerEngine
-from devstack.processes import wait_until
+from provisioning.credentials.warnings import LOOK_AHEAD
 from provisioning.state.database import read_clock
 from provisioning.state.formats import format_time
 from provisioning.state.models import Credentials
@@ -25,6 +25,7 @@ from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import finished_job, require_error, require_not_found
 from tests.contract.test_jobs import require_record
 from tests.support.client import Client
+from tests.support.deadlines import DEADLINE, LONG_DEADLINE, wait_until
 from tests.support.docker_engine import remove_all_but_images
 from tests.support.sandboxes import docker_url, objects_of, page
 from tests.support.service import Service
@@ -33,6 +34,8 @@ ASYNC = "/provisioning/async/docker"
 ORDERS = "in.c-main.orders"
 ROWS = 1000
 DAY = 86_400_000
+#: Seconds after which an impatient service gives a sandbox up.
+READY = 2
 CONFIGURATION = {
     "rows": [
         {
@@ -80,11 +83,20 @@ def sandboxes(
     remove_all_but_images(docker_engine)
     images.provide(docker_engine.client(), images.STUB)
     environment = {
-        "DOCKER_URL": docker_url(docker_engine, memory_mb=128, ready_seconds=5),
+        "DOCKER_URL": docker_url(docker_engine, memory_mb=128, ready_seconds=LONG_DEADLINE),
+        "ENGINE_TIMEOUT_SECONDS": str(DEADLINE),
         "STORAGE_DIRECTORY": str(storage),
         "SANDBOX_GRACE": "2h",
     }
     with make_service(environment, workers=1, dockers=1, beats=1) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def impatient(make_service: ServiceMaker, docker_engine: DockerEngine) -> Iterator[Service]:
+    """A service that gives a sandbox no time to get ready."""
+    environment = {"DOCKER_URL": docker_url(docker_engine, ready_seconds=READY)}
+    with make_service(environment, dockers=1) as service:
         yield service
 
 
@@ -224,7 +236,7 @@ def test_a_removed_sandbox_has_vanished(client: Client, docker_engine: DockerEng
     require_not_found(client.get(f"/provisioning/docker/{first['id']}"))
     second = create(client, type="jupyter")["credentials"]
     assert second["id"] != first["id"]
-    wait_until(lambda: not objects_of(docker_engine, first["id"]), timeout=15, what="no leftovers")
+    wait_until(lambda: not objects_of(docker_engine, first["id"]), what="no leftovers")
 
 
 # Find, extend, drop ---------------------------------------------------------------------
@@ -248,11 +260,11 @@ def test_an_open_connection_is_seen(client: Client) -> None:
     """Contract 6.2.1."""
     credentials = create(client, type="jupyter")["credentials"]
     path = f"/provisioning/docker/{credentials['id']}"
-    with socket.create_connection((credentials["hostname"], credentials["port"]), timeout=5):
+    with socket.create_connection((credentials["hostname"], credentials["port"])):
         body = client.get(path).body
         assert body["inUse"] is True
         assert body["activity"] == {"connections": 1, "busyKernels": 0, "lastActivity": None}
-    wait_until(lambda: client.get(path).body["inUse"] is False, timeout=2, what="no use")
+    wait_until(lambda: client.get(path).body["inUse"] is False, what="no use")
 
 
 def test_a_sandbox_is_extended(client: Client) -> None:
@@ -285,21 +297,20 @@ def test_a_sandbox_in_use_at_its_end_gets_a_grace_and_a_note(
         return read_file(docker_engine, credentials["id"], "data/EXPIRES.txt")
 
     with socket.create_connection((credentials["hostname"], credentials["port"])):
-        wait_until(lambda: client.get(path).body["inUse"], timeout=5, what="in use")
+        wait_until(lambda: client.get(path).body["inUse"], what="in use")
         with sandboxes.installation.database.write() as session:
             row, now = session.get_one(Credentials, credentials["id"]), read_clock(session)
-            row.touched_at, row.expires_at, row.attend_at = now - 5 * DAY, now + 30_000, now
+            row.touched_at, row.expires_at, row.attend_at = now - 5 * DAY, now + LOOK_AHEAD, now
             end = seconds_of(format_time(row.expires_at) or "")
         wait_until(
             lambda: seconds_of(client.get(path).body["expiration"]) == end + 7200,
-            timeout=15,
             what="the grace",
         )
     given = client.get(path).body
     assert given["expiration"] in given["warning"]
-    wait_until(lambda: given["expiration"].encode() in told(), timeout=10, what="the note")
+    wait_until(lambda: given["expiration"].encode() in told(), what="the note")
     extended = client.post(f"{path}/extend").body["expiration"].encode()
-    wait_until(lambda: extended in told(), timeout=10, what="the note of the new end")
+    wait_until(lambda: extended in told(), what="the note of the new end")
 
 
 def seconds_of(time: str) -> float:
@@ -408,20 +419,34 @@ def require_user_error(job: dict[str, Any], *words: str) -> None:
         ({"input": {"tables": [{"source": ORDERS, "columns": ["nope"]}]}}, [ORDERS, "nope"]),
         ({"script": "# stub: exits"}, ["exit"]),
         ({"script": "# stub: eats-memory"}, ["memory"]),
-        ({"script": "# stub: never-ready"}, ["5 s"]),
     ],
-    ids=["missing-table", "missing-column", "exits", "memory", "never-ready"],
+    ids=["missing-table", "missing-column", "exits", "memory"],
 )
 def test_a_failed_creation_says_why_and_leaves_nothing(
     client: Client, docker_engine: DockerEngine, body: dict[str, Any], words: list[str]
 ) -> None:
     """Contract 8.4.4; the next create starts clean."""
-    before = len(docker_engine.client().networks.list())
+    require_failed_and_gone(client, docker_engine, body, words)
+    assert page(create(client, type="jupyter")["credentials"]) == 200
+
+
+def test_a_sandbox_that_never_gets_ready_is_given_up(
+    impatient: Service, docker_engine: DockerEngine
+) -> None:
+    client = impatient.client(impatient.token(project=new_project()))
+    body = {"script": "# stub: never-ready"}
+    require_failed_and_gone(client, docker_engine, body, [f"{READY} s"])
+
+
+def require_failed_and_gone(
+    client: Client, engine: DockerEngine, body: dict[str, Any], words: list[str]
+) -> None:
+    """Create a sandbox, which fails with the words, and find nothing left of it."""
+    before = len(engine.client().networks.list())
     job = finished_job(client, start(client, {"type": "jupyter", **body}))
     require_user_error(job, *words)
     require_not_found(client.get("/provisioning/docker?type=jupyter"))
-    assert len(docker_engine.client().networks.list()) <= before
-    assert page(create(client, type="jupyter")["credentials"]) == 200
+    assert len(engine.client().networks.list()) <= before
 
 
 def test_a_running_creation_can_be_killed(client: Client, docker_engine: DockerEngine) -> None:
@@ -430,7 +455,6 @@ def test_a_running_creation_can_be_killed(client: Client, docker_engine: DockerE
     path = f"/queue/job/{job}"
     wait_until(
         lambda: any(s["step"] == "page" for s in client.get(path).body["progress"]),
-        timeout=10,
         what="the wait for the page",
     )
     answer = client.post(f"/queue/jobs/{job}/kill")

@@ -6,7 +6,6 @@ import pymysql
 import pytest
 
 from devstack.mariadb import MariaDB
-from devstack.processes import wait_until
 from tests.contract.conftest import new_project
 from tests.contract.server_look import (
     Connection,
@@ -19,6 +18,7 @@ from tests.contract.server_look import (
     user_exists,
 )
 from tests.support.client import Client
+from tests.support.deadlines import wait_until
 from tests.support.servers import connect_as
 from tests.support.service import Service
 
@@ -105,9 +105,7 @@ def test_kill_and_in_use_concern_the_sessions_in_this_database(
     assert pair[0].post(f"{paths[0]}/kill").body == {"status": "ok"}
     require_dead(here)
     run(there, "SELECT 1")
-    wait_until(
-        lambda: pair[0].get(paths[0]).body["inUse"] is False, timeout=2, what="no use of one"
-    )
+    wait_until(lambda: pair[0].get(paths[0]).body["inUse"] is False, what="no use of one")
     assert pair[1].get(paths[1]).body["inUse"] is True
     there.close()
 

@@ -17,12 +17,12 @@ import pytest
 from snowflake.connector.errors import Error
 from sqlalchemy import select, update
 
-from devstack.processes import wait_until
 from provisioning.backends.key_pairs import fingerprint, generate_key_pair
 from provisioning.state.models import Credentials
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import require_error
 from tests.support.client import Answer, Client
+from tests.support.deadlines import DEADLINE, ENDLESS, wait_until
 from tests.support.service import Service
 from tests.support.snowflake import Account, run, simulated_account
 
@@ -259,16 +259,16 @@ def test_kill_and_drop_end_the_sessions_of_every_kind_of_login(
 
         def wait_long() -> None:
             try:
-                run(connection, "SELECT SYSTEM$WAIT(60)")
+                run(connection, f"SELECT SYSTEM$WAIT({ENDLESS})")
             except Error as error:
                 ended.append(error.errno)
 
         running = threading.Thread(target=wait_long)
         running.start()
-        wait_until(lambda: account.is_running(credentials), timeout=10, what="a statement runs")
+        wait_until(lambda: account.is_running(credentials), what="a statement runs")
         assert client.get(address).body["inUse"] is True
         assert client.delete(address).body == {"status": "ok"}
-        running.join(10)
+        running.join(DEADLINE)
         assert ended == [CANCELLED]
         with pytest.raises(Error):
             run(connection, "SELECT 1")
@@ -296,7 +296,7 @@ def test_another_process_finishes_a_creation_with_the_callers_key(
             return False
         return answers[-1].status == 201
 
-    wait_until(ask_again, timeout=30, what="the creation finished")
+    wait_until(ask_again, what="the creation finished")
     credentials = answers[-1].body["credentials"]
     assert credentials["publicKeyFingerprint"] == fingerprint(PUBLIC)
     account.log_in_by_key(credentials, PRIVATE.reveal()).close()

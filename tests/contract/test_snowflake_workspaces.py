@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from snowflake.connector.errors import Error
 
-from devstack.processes import wait_until
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Client
+from tests.support.deadlines import ENDLESS, wait_until
 from tests.support.service import Service
 from tests.support.snowflake import Account, run, simulated_account
 
@@ -91,7 +91,7 @@ def test_a_workspace_is_used_seen_in_use_killed_and_dropped(
         assert client.post(f"{address}/kill").body == {"status": "ok"}
         with pytest.raises(Error):
             run(connection, "SELECT 1")
-    wait_until(lambda: not client.get(address).body["inUse"], timeout=2, what="not in use")
+    wait_until(lambda: not client.get(address).body["inUse"], what="not in use")
     with closing(account.log_in(body["credentials"])) as connection:
         assert run(connection, "SELECT COUNT(*) FROM t") == [(0,)]
         assert client.delete(address).body == {"status": "ok"}
@@ -118,7 +118,6 @@ def test_a_vanished_workspace_is_404_and_the_next_has_a_new_number(
 
     wait_until(
         lambda: account.remains(body["credentials"]) == [],
-        timeout=15,
         what="the old workspace's remains gone",
     )
     with closing(account.log_in(fresh["credentials"])) as connection:
@@ -140,7 +139,7 @@ def test_a_statement_limit_of_a_type_is_the_servers(account: Account, client: Cl
     body = create(client, "writer")
     with closing(account.log_in(body["credentials"])) as connection:
         with pytest.raises(Error) as caught:
-            run(connection, "SELECT SYSTEM$WAIT(10)")
+            run(connection, f"SELECT SYSTEM$WAIT({ENDLESS})")
         assert caught.value.errno == TIMED_OUT
 
 

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from api import job_stream
-from devstack.processes import wait_until
 from provisioning.background.job_runner import run_job
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import accepted_job, finished_job, require_error
 from tests.contract.raw_http import exchange
 from tests.support.client import Client
+from tests.support.deadlines import DEADLINE, wait_until
 from tests.support.service import Service
 
 ASYNC = {"Prefer": "respond-async"}
-SECONDS = 2
+#: Seconds of a stream: enough to run a job meanwhile, far less than the default of minutes.
+SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Stream:
 
 @contextmanager
 def opened(client: Client, job: int, headers: dict[str, str] | None = None) -> Iterator[Stream]:
-    connection = HTTPConnection("127.0.0.1", client.port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", client.port, timeout=DEADLINE)
     try:
         token = {"X-StorageApi-Token": client.token or ""}
         connection.request("GET", f"/queue/job/{job}/stream", headers={**token, **(headers or {})})
@@ -138,13 +139,12 @@ def test_a_stream_is_bounded_in_time_and_number(idle: Service) -> None:
         message = "Too many streams are open, try again later or ask for the events."
         require_error(refused, 503, "too_many_streams", message)
         assert list(messages) == [], "no end is told of a job that goes on"
-    assert SECONDS <= time.monotonic() - start < SECONDS + 5
+    assert SECONDS <= time.monotonic() - start < SECONDS + DEADLINE
     run_job(idle.installation, job, ["mysql"])
     # What holds no stream takes no place for longer than its answer.
     assert client("HEAD", f"/queue/job/{job}/stream").status == 200
     wait_until(
         lambda: client.get(f"/queue/job/{job}/stream").status == 200,
-        timeout=5,
         what="a place for a stream",
     )
 
@@ -163,6 +163,6 @@ def test_a_stream_to_http_1_0_is_not_chunked(idle: Service) -> None:
 def test_a_silent_stream_is_kept_alive(idle: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     job = start_kill(idle.client())
     monkeypatch.setattr(job_stream, "KEEP_ALIVE", 0)
-    told = list(job_stream._follow(idle.installation.database, job, "the job", 0, 0.2))
+    told = list(job_stream._follow(idle.installation.database, job, "the job", 0, 2))
     assert told[0] == "retry: 1000\n\n" and "event: status\n" in told[1]
     assert set(told[2:]) == {": keep-alive\n\n"}

@@ -10,10 +10,10 @@ import pytest
 from psycopg2.errors import InsufficientPrivilege
 
 from devstack.postgres import Postgres
-from devstack.processes import wait_until
 from provisioning.credentials.protection import protect
 from tests.contract.conftest import ServiceMaker
 from tests.support.client import Client
+from tests.support.deadlines import DEADLINE, ENDLESS, wait_until
 from tests.support.redshift_stand_in import RedshiftStandIn
 from tests.support.service import Service
 
@@ -157,7 +157,7 @@ def test_a_busy_session_ends(client: Client, postgres: Postgres, path: str, end:
 
     def sleep_long() -> None:
         try:
-            run(connection, "SELECT pg_sleep(60)")
+            run(connection, f"SELECT pg_sleep({ENDLESS})")
         except psycopg2.Error as error:
             ended.append(error)
 
@@ -170,10 +170,10 @@ def test_a_busy_session_ends(client: Client, postgres: Postgres, path: str, end:
         run(connection, "CREATE TABLE t (a INT)")
         running = threading.Thread(target=sleep_long)
         running.start()
-        wait_until(lambda: left(busy), timeout=5, what="the statement runs")
+        wait_until(lambda: left(busy), what="the statement runs")
         answer = client.delete(address) if end == "drop" else client.post(f"{address}/kill")
         assert answer.body == {"status": "ok"}
-        running.join(5)
+        running.join(DEADLINE)
     assert len(ended) == 1
     assert left("SELECT 1 FROM pg_stat_activity WHERE usename = '{user}'") == []
     if end == "kill":
@@ -195,7 +195,7 @@ def test_a_workspace_is_used_seen_in_use_killed_and_dropped(client: Client, path
         assert client.post(f"{address}/kill").body == {"status": "ok"}
         with pytest.raises(psycopg2.Error):
             run(connection, "SELECT 1")
-    wait_until(lambda: not client.get(address).body["inUse"], timeout=2, what="not in use")
+    wait_until(lambda: not client.get(address).body["inUse"], what="not in use")
     with closing(connect(body["credentials"])) as connection:
         assert run(connection, "SELECT COUNT(*) FROM t") == [(0,)]
         assert client.delete(address).body == {"status": "ok"}
@@ -229,7 +229,6 @@ def test_a_vanished_workspace_is_404_and_the_next_has_a_new_number(
     )
     wait_until(
         lambda: as_admin(postgres, database, left) == [],
-        timeout=15,
         what="the old workspace's remains gone",
     )
 
@@ -253,7 +252,7 @@ def test_a_statement_limit_of_a_type_is_the_servers(client: Client) -> None:
         closing(connect(body["credentials"])) as connection,
         pytest.raises(psycopg2.errors.QueryCanceled),
     ):
-        run(connection, "SELECT pg_sleep(10)")
+        run(connection, f"SELECT pg_sleep({ENDLESS})")
 
 
 def test_a_server_that_is_away_is_503_and_nothing_has_vanished(
@@ -279,7 +278,6 @@ def test_a_server_that_is_away_is_503_and_nothing_has_vanished(
             server.start()
             wait_until(
                 lambda: client.get(f"/provisioning/postgresql/{body['id']}").status == 200,
-                timeout=10,
                 what="the workspace seen again",
             )
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from devstack import processes
 from devstack.ports import HOST, HeldPort, hold_port
-from devstack.processes import Process, StartFailed, descendants, dying_with_parent, wait_until
+from devstack.processes import Process, StartFailed, descendants, dying_with_parent
+from tests.support.deadlines import wait_until
 
 
 @pytest.fixture
@@ -24,24 +26,23 @@ def wait_for_end(pid: int) -> None:
     """Wait for the end of a process that is not our child; nobody may have collected it yet."""
     wait_until(
         lambda: not Path(f"/proc/{pid}").exists() or state(pid) == "Z",
-        timeout=5,
         what=f"end of process {pid}",
     )
 
 
 def test_wait_until_returns_the_answer() -> None:
     answers = iter(["", None, "yes"])
-    assert wait_until(lambda: next(answers), timeout=5, what="yes", interval=0) == "yes"
+    assert processes.wait_until(lambda: next(answers), timeout=60, what="yes", interval=0) == "yes"
 
 
 def test_wait_until_names_what_was_awaited() -> None:
     with pytest.raises(TimeoutError, match="the moon: not so within 0.05 s"):
-        wait_until(lambda: False, timeout=0.05, what="the moon")
+        processes.wait_until(lambda: False, timeout=0.05, what="the moon")
 
 
 def test_output_goes_to_the_log(process: Process) -> None:
     process.start(["sh", "-c", "echo one; echo two >&2"])
-    wait_until(lambda: not process.running, timeout=5, what="the end")
+    wait_until(lambda: not process.running, what="the end")
     assert process.log_tail().splitlines() == ["one", "two"]
     assert process.returncode == 0
 
@@ -50,7 +51,7 @@ def test_stop_asks_first(process: Process) -> None:
     process.start(
         ["sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep .02; done"]
     )
-    wait_until(lambda: "up" in process.log_tail(), timeout=5, what="start")
+    wait_until(lambda: "up" in process.log_tail(), what="start")
     process.stop()
     assert process.returncode == 3
     assert "bye" in process.log_tail()
@@ -58,14 +59,14 @@ def test_stop_asks_first(process: Process) -> None:
 
 def test_stop_ends_one_that_does_not_listen(process: Process) -> None:
     process.start(["sh", "-c", "trap '' TERM; echo up; while :; do sleep .02; done"])
-    wait_until(lambda: "up" in process.log_tail(), timeout=5, what="start")
+    wait_until(lambda: "up" in process.log_tail(), what="start")
     process.stop(timeout=0.2)
     assert process.returncode == -signal.SIGKILL
 
 
 def test_kill_reaches_grandchildren_in_other_sessions(process: Process) -> None:
     process.start(["sh", "-c", "setsid sleep 600 & sleep 600"])
-    wait_until(lambda: len(descendants(process.pid)) >= 2, timeout=5, what="two descendants")
+    wait_until(lambda: len(descendants(process.pid)) >= 2, what="two descendants")
     below = descendants(process.pid)
     process.kill()
     for pid in below:
@@ -74,7 +75,7 @@ def test_kill_reaches_grandchildren_in_other_sessions(process: Process) -> None:
 
 def test_kill_reaches_what_a_dead_process_left_in_its_group(process: Process) -> None:
     process.start(["sh", "-c", "sleep 600 & echo $!"])
-    wait_until(lambda: not process.running, timeout=5, what="the end of the parent")
+    wait_until(lambda: not process.running, what="the end of the parent")
     orphan = int(process.log_tail())
     process.kill()
     wait_for_end(orphan)
@@ -83,9 +84,9 @@ def test_kill_reaches_what_a_dead_process_left_in_its_group(process: Process) ->
 def test_pause_and_resume(process: Process) -> None:
     process.start(["sleep", "600"])
     process.pause()
-    wait_until(lambda: state(process.pid) == "T", timeout=5, what="a stopped process")
+    wait_until(lambda: state(process.pid) == "T", what="a stopped process")
     process.resume()
-    wait_until(lambda: state(process.pid) != "T", timeout=5, what="a running process")
+    wait_until(lambda: state(process.pid) != "T", what="a running process")
     process.stop()
 
 

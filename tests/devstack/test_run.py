@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,27 @@ import pytest
 from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.ports import HOST, HeldPort
-from devstack.processes import descendants, wait_until
+from devstack.postgres import Postgres
+from devstack.processes import descendants
 from devstack.procfile import TREE
+from tests.support.deadlines import LONG_DEADLINE, wait_until
 
 READY = "Ctrl-C stops everything"
+#: `python -m devstack`, with every command that it starts in a file.
+RECORDED = """
+import json, os, runpy, sys
+record = open(sys.argv.pop(1), "a", buffering=1)
+
+def note(event, arguments):
+    if event == "subprocess.Popen":
+        print(json.dumps([os.fsdecode(one) for one in arguments[1]]), file=record)
+
+sys.addaudithook(note)
+runpy.run_module("devstack", run_name="__main__", alter_sys=True)
+"""
+#: Programs that make what later starts find: data directories, images, software.
+MAKERS = {"mariadb-install-db", "initdb"}
+INSTALLERS = {"mmdebstrap", "apt-get", "apt-cache", "sudo", "pip"}
 
 
 class Run:
@@ -26,10 +43,11 @@ class Run:
 
     def __init__(self, directory: Path, port: int) -> None:
         self.output = directory.with_suffix(".out")
-        self.started = time.monotonic()
+        self.record = directory.with_suffix(".commands")
+        self.record.write_text("")
         with self.output.open("wb") as output:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "devstack", "--directory", str(directory)],
+                [sys.executable, "-c", RECORDED, str(self.record), "--directory", str(directory)],
                 env={**os.environ, "PORT": str(port)},
                 cwd=TREE,
                 stdout=output,
@@ -41,19 +59,23 @@ class Run:
     def text(self) -> str:
         return self.output.read_text()
 
-    def wait_until_ready(self) -> float:
-        """Wait for the last line of the welcome; the seconds since the start."""
-        wait_until(
-            lambda: READY in self.text or self.child.poll() is not None, timeout=90, what=READY
-        )
+    @property
+    def programs(self) -> set[str]:
+        """The names of the programs that it has started, and of their arguments."""
+        commands = [json.loads(line) for line in self.record.read_text().splitlines()]
+        return {os.path.basename(part) for command in commands for part in command}
+
+    def wait_until_ready(self) -> None:
+        """Wait for the last line of the welcome."""
+        over = lambda: READY in self.text or self.child.poll() is not None  # noqa: E731
+        wait_until(over, timeout=LONG_DEADLINE, what=READY)
         assert READY in self.text, self.text
-        return time.monotonic() - self.started
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Interrupt it; the exit code. Nothing it started may be left."""
         family = descendants(self.child.pid)
         self.child.send_signal(number)
-        code = self.child.wait(timeout=40)
+        code = self.child.wait(LONG_DEADLINE)
         for pid in family:
             assert not Path(f"/proc/{pid}").exists() or "Z" in state(pid), command_of(pid)
         return code
@@ -78,7 +100,7 @@ def command_of(pid: int) -> str:
 def paste(line: str) -> dict[str, object]:
     """Run a printed line in a shell, as somebody who pastes it does."""
     done = subprocess.run(
-        ["sh", "-c", line], capture_output=True, text=True, check=True, timeout=60
+        ["sh", "-c", line], capture_output=True, text=True, check=True, timeout=LONG_DEADLINE
     )
     answer: dict[str, object] = json.loads(done.stdout)
     return answer
@@ -98,9 +120,20 @@ def docker_of_the_tests(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         monkeypatch.setenv("DOCKER_HOST", engine.url)
 
 
-def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
-    if MariaDB.missing():
-        pytest.skip("mariadbd is not installed")
+def images_of_the_tests(request: pytest.FixtureRequest) -> set[str]:
+    """Return the images that the runs find, if there is an engine."""
+    if "docker_engine" not in request.fixturenames:
+        return set()
+    engine: DockerEngine = request.getfixturevalue("docker_engine")
+    with closing(engine.client()) as client:
+        return {image.id for image in client.images.list(all=True)}
+
+
+def test_first_session_restart_and_second_start(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if MariaDB.missing() or Postgres.missing():
+        pytest.skip("mariadbd or postgres is not installed")
     port = free_port()
     first = Run(tmp_path / "data", port)
     try:
@@ -114,17 +147,20 @@ def test_first_session_restart_and_second_start(tmp_path: Path) -> None:
         assert paste(look)["credentials"] == created["credentials"]
         web = next(pid for pid in descendants(first.child.pid) if "gunicorn" in command_of(pid))
         os.kill(web, signal.SIGKILL)
-        wait_until(lambda: "starting it again" in first.text, timeout=10, what="a restart")
-        wait_until(lambda: answers(look), timeout=20, what="the restarted front")
+        wait_until(lambda: "starting it again" in first.text, what="a restart")
+        wait_until(lambda: answers(look), what="the restarted front")
         token = first.token()
+        assert first.programs >= MAKERS
     finally:
         assert first.stop() == 0
 
+    images = images_of_the_tests(request)
     with socket.create_server((HOST, port)):
         second = Run(tmp_path / "data", port)
         try:
-            # Below 5 s on a machine that does nothing else; other tests may run beside this one.
-            assert second.wait_until_ready() < 10
+            second.wait_until_ready()
+            assert not second.programs & (MAKERS | INSTALLERS), "what was made is there"
+            assert images_of_the_tests(request) == images
             assert f"port {port} was taken" in second.text
             assert second.token() == token
             _, look, drop, *_ = second.curl_lines()
@@ -143,7 +179,7 @@ def answers(line: str) -> bool:
 
 def test_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
     run = Run(tmp_path / "data", free_port())
-    wait_until(lambda: descendants(run.child.pid), timeout=20, what="a first child")
+    wait_until(lambda: descendants(run.child.pid), what="a first child")
     assert run.stop() == 0
     assert READY not in run.text
 

@@ -19,9 +19,10 @@ from redis.retry import Retry
 
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
-from devstack.processes import StartFailed, processes_working_in, wait_until
+from devstack.processes import StartFailed, processes_working_in
 from devstack.server import NotOurServer, Server
 from devstack.valkey import Valkey
+from tests.support.deadlines import wait_until
 
 TREE = Path(__file__).parents[2]
 
@@ -146,7 +147,7 @@ def test_paused_server_does_not_answer_until_resumed(server: Server) -> None:
     server.pause()
     assert served(server) is None
     server.resume()
-    wait_until(lambda: served(server), timeout=10, what="an answer after resume")
+    wait_until(lambda: served(server), what="an answer after resume")
 
 
 def test_stop_leaves_no_process_and_frees_the_port(server: Server) -> None:
@@ -222,7 +223,7 @@ def is_serving(pid: int, server: Server) -> bool:
 
 def test_dies_with_its_parent(server: Server) -> None:
     pid = start_and_kill_the_parent(server, immortal=False)
-    wait_until(lambda: not is_serving(pid, server), timeout=5, what="the server's death")
+    wait_until(lambda: not is_serving(pid, server), what="the server's death")
 
 
 def test_stops_a_server_left_by_a_killed_parent_and_starts_on_its_data(server: Server) -> None:
@@ -291,6 +292,5 @@ def test_postgres_children_end_with_a_killed_server(tmp_path: Path) -> None:
         server.kill()
         wait_until(
             lambda: processes_working_in(server.data, "postgres") == [],
-            timeout=5,
             what="the end of all postgres processes",
         )

@@ -13,9 +13,9 @@ import requests
 
 from devstack import images
 from devstack.docker import DockerEngine
-from devstack.processes import wait_until
 from tests.images.expectations import assert_nothing_secret_is_shown
 from tests.images.websocket import WebSocket
+from tests.support.deadlines import DEADLINE, wait_until
 from tests.support.sandbox import Sandbox, created, running
 
 SCRIPT = "print(6*7)"
@@ -161,9 +161,9 @@ def test_activity_tells_work_from_an_open_page(
     assert activity(sandbox) == before
     run_code(kernel, "import os; os.mkfifo('/tmp/gate')")
     send_code(kernel, "open('/tmp/gate').read()")
-    wait_until(lambda: activity(sandbox)["busyKernels"] == 1, timeout=10, what="a busy kernel")
+    wait_until(lambda: activity(sandbox)["busyKernels"] == 1, what="a busy kernel")
     sandbox.run("sh", "-c", "echo > /tmp/gate")
-    wait_until(lambda: activity(sandbox)["busyKernels"] == 0, timeout=10, what="an idle kernel")
+    wait_until(lambda: activity(sandbox)["busyKernels"] == 0, what="an idle kernel")
     assert activity(sandbox)["lastActivity"] > before["lastActivity"]
 
 
@@ -196,5 +196,5 @@ def test_without_a_certificate_the_page_is_plain_http(engine: DockerEngine, tmp_
 def test_without_a_password_nothing_starts(engine: DockerEngine) -> None:
     with created(engine, images.JUPYTER, 8888) as container:
         container.start()
-        assert container.wait(timeout=10)["StatusCode"] == 64
+        assert container.wait(timeout=DEADLINE)["StatusCode"] == 64
         assert b"password-hash is missing" in container.logs()

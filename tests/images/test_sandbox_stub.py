@@ -9,7 +9,7 @@ import requests
 
 from devstack import images
 from devstack.docker import DockerEngine
-from devstack.processes import wait_until
+from tests.support.deadlines import DEADLINE, wait_until
 from tests.support.sandbox import USER, Sandbox, running, started
 
 STUB = images.STUB
@@ -35,7 +35,7 @@ def test_misbehaves_as_its_script_asks(
 ) -> None:
     files = {"main.R": f"# stub: {wish}\n".encode()}
     with started(engine, STUB, 8787, files, tmp_path) as sandbox:
-        wait_until(lambda: look(sandbox) == seen, timeout=10, what=seen)
+        wait_until(lambda: look(sandbox) == seen, what=seen)
 
 
 def look(sandbox: Sandbox) -> str:
@@ -44,7 +44,7 @@ def look(sandbox: Sandbox) -> str:
     if sandbox.container.status == "exited":
         return "exited"
     try:
-        return str(sandbox.browser().get(sandbox.url, timeout=5).status_code)
+        return str(sandbox.browser().get(sandbox.url, timeout=DEADLINE).status_code)
     except requests.ConnectionError:
         return "refused"
 
@@ -52,7 +52,7 @@ def look(sandbox: Sandbox) -> str:
 def test_eats_memory_up_to_its_limit(engine: DockerEngine, tmp_path: Path) -> None:
     files = {"main.py": b"# stub: eats-memory\n"}
     with started(engine, STUB, 8888, files, tmp_path) as sandbox:
-        assert sandbox.container.wait(timeout=30)["StatusCode"] == 137
+        assert sandbox.container.wait(timeout=DEADLINE)["StatusCode"] == 137
         sandbox.container.reload()
         assert sandbox.container.attrs["State"]["OOMKilled"]
 

@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.deadlines import DEADLINE
+
 TEXT, PING = 1, 9
 
 
@@ -18,7 +20,7 @@ class WebSocket:
 
     def __init__(self, url: str, context: ssl.SSLContext, cookies: str) -> None:
         parts = urlsplit(url)
-        plain = socket.create_connection((parts.hostname, parts.port), timeout=30)
+        plain = socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE)
         self._socket = context.wrap_socket(plain, server_hostname=parts.hostname)
         key = base64.b64encode(os.urandom(16)).decode()
         self._socket.sendall(

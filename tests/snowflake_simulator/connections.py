@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from snowflake_simulator import SnowflakeSimulator
+from tests.support.deadlines import DEADLINE, wait_until
 
 ADMIN_PASSWORD = "admin's own"
 
@@ -151,8 +152,13 @@ class Background:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
     def join(self) -> "Background":
-        self._thread.join(20)
+        """Wait for its end, which is not that of an endless statement by itself."""
+        self._thread.join(DEADLINE)
         assert not self._thread.is_alive()
         return self
 
@@ -166,7 +172,4 @@ class Background:
 
 
 def wait_until_running(simulator: SnowflakeSimulator, user: str) -> None:
-    deadline = time.monotonic() + 10
-    while not simulator.running_statements(user):
-        assert time.monotonic() < deadline, f"{user} runs nothing"
-        time.sleep(0.005)
+    wait_until(lambda: simulator.running_statements(user), what=f"a statement of {user}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.snowflake_simulator.connections import KeyPair, connect
+from tests.support.deadlines import DEADLINE
 
 
 @dataclass
@@ -36,4 +37,4 @@ def test_command_prints_its_port_and_stops_on_sigterm(tmp_path: Path) -> None:
             connection.close()
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(DEADLINE) == 0

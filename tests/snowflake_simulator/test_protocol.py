@@ -18,13 +18,16 @@ from tests.snowflake_simulator.connections import (
     password_of,
     wait_until_running,
 )
+from tests.support.deadlines import DEADLINE, ENDLESS, LONG_DEADLINE
+
+LONG = f"CALL SYSTEM$WAIT({ENDLESS})"
 
 
 class RawClient:
     """Speaks the protocol without the connector, over one kept connection."""
 
     def __init__(self, simulator: SnowflakeSimulator) -> None:
-        self._connection = HTTPConnection(simulator.host, simulator.port, timeout=10)
+        self._connection = HTTPConnection(simulator.host, simulator.port, timeout=DEADLINE)
         self.token = ""
         self.status = 0
 
@@ -71,11 +74,11 @@ def test_abort_request_cancels_what_runs(simulator: SnowflakeSimulator, raw: Raw
     other = RawClient(simulator)
     other.token = raw.token
     answers: list[dict[str, Any]] = []
-    thread = threading.Thread(target=lambda: answers.append(other.query("CALL SYSTEM$WAIT(30)")))
+    thread = threading.Thread(target=lambda: answers.append(other.query(LONG)))
     thread.start()
     wait_until_running(simulator, "ADMIN")
     raw.post("/queries/v1/abort-request?requestId=2", {"sqlText": "", "requestId": "1"})
-    thread.join(5)
+    thread.join(DEADLINE)
     assert [answer["code"] for answer in answers] == ["000604"]
     other.close()
 
@@ -147,7 +150,7 @@ def test_twenty_sessions_at_once(simulator: SnowflakeSimulator, admin: Connectio
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(LONG_DEADLINE)
     assert failures == []
     assert simulator.open_sessions("U1") == []
 
@@ -158,7 +161,7 @@ def test_stop_ends_waiting_callers(simulator: SnowflakeSimulator) -> None:
 
     def wait() -> None:
         try:
-            connection.rows("CALL SYSTEM$WAIT(60)")
+            connection.rows(LONG)
         except snowflake.connector.errors.Error as error:
             errors.append(error)
 
@@ -166,7 +169,7 @@ def test_stop_ends_waiting_callers(simulator: SnowflakeSimulator) -> None:
     thread.start()
     wait_until_running(simulator, "ADMIN")
     simulator.stop()
-    thread.join(20)
+    thread.join(DEADLINE)
     assert not thread.is_alive()
     assert errors
     connection.close()

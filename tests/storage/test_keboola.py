@@ -14,6 +14,7 @@ from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import FileQuery, StorageRefused, StorageUnavailable, TableQuery
 from provisioning.storage.keboola import KeboolaStorage
 from tests.storage.case import PATIENCE, RUN_ID, KeboolaCase, export
+from tests.support.deadlines import DEADLINE, ENDLESS
 from tests.support.storage_simulator import Repeated, Reply, StorageSimulator, Table
 
 TABLE = "in.c-main.people"
@@ -180,8 +181,8 @@ def test_an_outage_is_given_up_after_the_time_for_retries(case: KeboolaCase) -> 
 
 
 def test_silence_counts_as_time_lost(case: KeboolaCase) -> None:
-    case.simulator.disturb("tables/", *[lambda reply: replace(reply, delay=5)] * 100)
-    storage, pauses = patient(case, call=0.4, retries=1.6)
+    case.simulator.disturb("tables/", *[lambda reply: replace(reply, delay=ENDLESS)] * 100)
+    storage, pauses = patient(case, call=1, retries=3.4)
     with pytest.raises(StorageUnavailable, match="was not answered"):
         storage.table_details(TABLE)
     # Without the silence of two calls, a pause of a second would still fit.
@@ -189,12 +190,12 @@ def test_silence_counts_as_time_lost(case: KeboolaCase) -> None:
 
 
 def test_no_call_lasts_longer_than_the_time_for_retries(case: KeboolaCase) -> None:
-    case.simulator.disturb("tables/", lambda reply: replace(reply, delay=30))
-    storage, _ = patient(case, call=30, retries=0.2)
+    case.simulator.disturb("tables/", lambda reply: replace(reply, delay=ENDLESS))
+    storage, _ = patient(case, call=ENDLESS, retries=0.2)
     begin = time.monotonic()
     with pytest.raises(StorageUnavailable, match="was not answered"):
         storage.table_details(TABLE)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < DEADLINE
 
 
 def test_an_answer_that_trickles_is_given_up(case: KeboolaCase) -> None:

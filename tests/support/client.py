@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
 from typing import Any
 
+from tests.support.deadlines import LONG_DEADLINE
 from tests.support.hunt import HUNT
 
 
@@ -24,7 +25,9 @@ class Answer:
 class Client:
     """Sends requests to one front, each over a connection of its own."""
 
-    def __init__(self, port: int, token: str | None = None, *, timeout: float = 90) -> None:
+    def __init__(
+        self, port: int, token: str | None = None, *, timeout: float = LONG_DEADLINE
+    ) -> None:
         self.port = port
         self.token = token
         self._timeout = timeout

@@ -17,7 +17,7 @@ import requests
 
 from devstack.docker import DockerEngine
 from devstack.images import Image
-from devstack.processes import wait_until
+from tests.support.deadlines import LONG_DEADLINE, wait_until
 
 USER = "jupy_70_4"
 _MARK = "=end="
@@ -92,7 +92,7 @@ def running(
 ) -> Iterator[Sandbox]:
     """A sandbox of the image with `files` below /data, ready to be used."""
     with started(engine, image, port, files, directory, https=https) as sandbox:
-        wait_until(sandbox.is_ready, timeout=30, what="the page of the sandbox")
+        wait_until(sandbox.is_ready, timeout=LONG_DEADLINE, what="the page of the sandbox")
         yield sandbox
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from devstack import images
 from devstack.docker import DockerEngine
+from tests.support.deadlines import DEADLINE
 
 
 def docker_url(engine: DockerEngine, **options: Any) -> str:
@@ -42,7 +43,7 @@ def page(credentials: dict[str, Any], path: str = "/", password: str = "") -> in
         login = f"{credentials['user']}:{password}".encode()
         request.add_header("Authorization", f"Basic {b64encode(login).decode()}")
     try:
-        with urllib.request.urlopen(request, timeout=5, context=trusting) as answer:
+        with urllib.request.urlopen(request, timeout=DEADLINE, context=trusting) as answer:
             assert b"Jupyter" in answer.read()
             return int(answer.status)
     except HTTPError as problem:

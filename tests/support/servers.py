@@ -16,6 +16,7 @@ from devstack.postgres import Postgres
 from devstack.valkey import Valkey
 from provisioning.configuration.secrets import Secret
 from provisioning.state.database import Database
+from tests.support.deadlines import DEADLINE
 from tests.support.hunt import HUNT
 from tests.support.redshift_stand_in import RedshiftStandIn
 
@@ -55,7 +56,7 @@ def _all_commands_recorded(server: Valkey) -> Iterator[None]:
         writer = subprocess.Popen(["cat"], stdin=monitor, stdout=to)
     yield
     # The server has ended, and so has its end of the connection.
-    writer.wait(timeout=20)
+    writer.wait(DEADLINE)
     HUNT.add_files(recorded)
 
 
@@ -117,7 +118,7 @@ _state_numbers = count(1)
 
 
 def connect_as(
-    credentials: dict[str, object], *, timeout: int = 10
+    credentials: dict[str, object], *, timeout: int = DEADLINE
 ) -> "pymysql.Connection[pymysql.cursors.Cursor]":
     """Open a connection with what an answer's ``credentials`` say."""
     return pymysql.connect(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from devstack.mariadb import MariaDB
 from devstack.ports import HeldPort
-from devstack.processes import Process, descendants, dying_with_parent, wait_until
+from devstack.processes import Process, descendants, dying_with_parent
 from devstack.procfile import procfile_commands, service_environment
 from devstack.valkey import Valkey
 from provisioning.access.tokens import LocalTokens
@@ -18,10 +18,10 @@ from provisioning.installation import Installation
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.models import Base
 from tests.support.client import Client
+from tests.support.deadlines import wait_until
 from tests.support.hunt import HUNT
 
 TREE = Path(__file__).parents[2]
-START_SECONDS = 30
 
 
 class Service:
@@ -96,9 +96,7 @@ class Service:
         front = self._start("web", {"PORT": str(port.number), "WEB_PROCESSES": "1"})
         self._ports[front] = port
         self.fronts.append(front)
-        wait_until(
-            lambda: self._is_ready(port.number), timeout=START_SECONDS, what=front.log_tail()
-        )
+        wait_until(lambda: self._is_ready(port.number), what=front.log_tail())
         return front
 
     def start_worker(self) -> Process:
@@ -131,7 +129,7 @@ class Service:
         self._run(process, kind, extra)
         if process in self._ports:
             port = self._ports[process].number
-            wait_until(lambda: self._is_ready(port), timeout=START_SECONDS, what="ready again")
+            wait_until(lambda: self._is_ready(port), what="ready again")
 
     def stop(self) -> None:
         """End everything that runs, at once: nobody needs what an orderly end would save."""

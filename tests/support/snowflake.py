@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from devstack.processes import dying_with_parent
+from tests.support.deadlines import DEADLINE
 from tests.support.service import TREE
 
 ADMIN = "ops"
@@ -122,7 +123,7 @@ def simulated_account(directory: Path) -> Iterator[Account]:
         yield account
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(DEADLINE)
 
 
 def run(connection: Any, sql: str) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ from provisioning.jobs.claiming import Claimed
 from provisioning.jobs.outcomes import close_job, success
 from provisioning.jobs.scheduling import claim_next
 from provisioning.state.enums import JobCommand, JobStatus
-from provisioning.state.models import Job
+from provisioning.state.models import Callback, Credentials, Event, Job, Notice, RequestKey
 
 MYSQL, BOTH = ["mysql"], ["docker", "mysql"]
 _numbers = count(1)
@@ -29,8 +29,10 @@ class Queue:
         self.installation = Installation(config.load(settings))
 
     def clear(self) -> None:
+        """Forget what earlier tests left; which ones came before is not promised."""
         with self.installation.database.write() as session:
-            session.execute(delete(Job))
+            for model in (Job, Credentials, Callback, Notice, Event, RequestKey):
+                session.execute(delete(model))
 
     def add(
         self,

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from provisioning.backends.base import EngineBusy, EngineError, EngineUnavailable, step_of
+from provisioning.backends.connections import slots
 from provisioning.backends.connections.pool import AdminPool
-from provisioning.backends.connections.slots import SILENCE_SHARE, Places
+from provisioning.backends.connections.slots import Places
+from tests.support.deadlines import DEADLINE, ENDLESS
 
 #: Seconds.
 TIMEOUT = 2.0
@@ -23,11 +25,11 @@ def full(timeout: float) -> Iterator[Places]:
     def hold() -> None:
         with places.take():
             taken.set()
-            over.wait(60)
+            over.wait(ENDLESS)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert taken.wait(5)
+    assert taken.wait(DEADLINE)
     try:
         yield places
     finally:
@@ -45,23 +47,26 @@ def seconds_until_refused(places: Places, reason: str) -> float:
 def test_at_a_silent_server_nobody_queues() -> None:
     timeout = 10.0
     with full(timeout) as places:
-        assert seconds_until_refused(places, "silent") < timeout / 2
+        first = seconds_until_refused(places, "silent")
+        assert first < timeout
         # Once the silence is known, nobody waits for it again.
-        assert seconds_until_refused(places, "silent") < timeout * SILENCE_SHARE / 2
+        assert seconds_until_refused(places, "silent") < first / 2
 
 
-def test_a_server_that_answers_is_waited_for() -> None:
+def test_a_server_that_answers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a busy machine this process may be the silent one.
+    monkeypatch.setattr(slots, "SILENCE_SHARE", 0.9)
     over = threading.Event()
-    with full(TIMEOUT) as places:
+    with full(TIMEOUT) as held:
 
         def answer() -> None:
-            while not over.wait(TIMEOUT * SILENCE_SHARE / 10):
-                places.answered()
+            while not over.wait(TIMEOUT / 100):
+                held.answered()
 
         answering = threading.Thread(target=answer)
         answering.start()
         try:
-            assert seconds_until_refused(places, "all connections busy") >= TIMEOUT
+            assert seconds_until_refused(held, "all connections busy") >= TIMEOUT
         finally:
             over.set()
             answering.join()
@@ -79,7 +84,7 @@ def test_a_place_that_is_given_back_goes_to_who_waits() -> None:
         waiting = threading.Thread(target=enter)
         waiting.start()
         assert not let_in.wait(0.05)
-    assert let_in.wait(5)
+    assert let_in.wait(DEADLINE)
     waiting.join()
 
 
@@ -94,7 +99,7 @@ class Connection:
         self._answers = answers
 
     def close(self) -> None:
-        self._answers.wait(30)
+        self._answers.wait(ENDLESS)
 
     def rollback(self) -> None:
         """Nothing is open."""
@@ -117,7 +122,7 @@ def pool(answers: threading.Event) -> AdminPool:
         translate=lambda problem: EngineUnavailable(str(problem)),
         driver_error=DriverError,
         size=2,
-        timeout=TIMEOUT,
+        timeout=DEADLINE,
     )
 
 
@@ -130,7 +135,7 @@ def test_a_silent_server_does_not_keep_callers_by_its_connections_end(pool: Admi
     start = time.monotonic()
     with pytest.raises(EngineUnavailable, match="time is over"):
         fail(pool, EngineUnavailable("time is over"))
-    assert time.monotonic() - start < TIMEOUT / 2
+    assert time.monotonic() - start < DEADLINE / 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from threading import Event
 import pytest
 from sqlalchemy import delete, select, update
 
-from devstack.processes import wait_until
 from provisioning.backends.base import EngineRefused, EngineUnavailable, ServerObject, Spec
 from provisioning.background import expiry
 from provisioning.background.expiry import LARGEST_BATCH, drain
@@ -17,6 +16,7 @@ from provisioning.state.database import now_ms, read_clock
 from provisioning.state.enums import CredentialsState, JobStatus
 from provisioning.state.events import events_of_job
 from provisioning.state.models import Credentials, Job
+from tests.support.deadlines import DEADLINE, wait_until
 from tests.support.waiting_jobs import Queue
 
 FIRST = 700_001
@@ -288,10 +288,10 @@ def test_no_more_batches_than_lanes(queue: Queue, engine: Engine) -> None:
     """Half of the connections, of which there are four, are left to what people wait for."""
     add(queue, 30)
     turned_away = Event()
-    engine.act = lambda spec: require(turned_away.wait(20))
+    engine.act = lambda spec: require(turned_away.wait(DEADLINE))
     with ThreadPoolExecutor(8) as pool:
         drains = [pool.submit(drain, queue.installation, "mysql", "default", 4) for _ in range(8)]
-        wait_until(lambda: sum(one.done() for one in drains) == 6, timeout=20, what="six returns")
+        wait_until(lambda: sum(one.done() for one in drains) == 6, what="six returns")
         turned_away.set()
     assert len(engine.dropped) == 8
 

@@ -8,6 +8,7 @@ from provisioning.backends.base import EngineBusy, EngineUnavailable
 from provisioning.backends.connections import circuit_breaker, sessions
 from provisioning.backends.connections.circuit_breaker import Circuit
 from provisioning.backends.connections.sessions import Picture, SessionPicture
+from tests.support.deadlines import DEADLINE
 
 
 def fail(guard: Circuit, error: Exception) -> None:
@@ -113,7 +114,7 @@ def test_who_waited_for_a_picture_that_failed_does_not_ask_anew() -> None:
     def take() -> Picture:
         asked.append(1)
         taken.set()
-        go.wait(5)
+        go.wait(DEADLINE)
         raise EngineUnavailable("no answer")
 
     picture = SessionPicture(take, lambda: 7)
@@ -126,7 +127,7 @@ def test_who_waited_for_a_picture_that_failed_does_not_ask_anew() -> None:
     threads = [threading.Thread(target=read) for _ in range(20)]
     for thread in threads:
         thread.start()
-    assert taken.wait(5)
+    assert taken.wait(DEADLINE)
     go.set()
     for thread in threads:
         thread.join()
@@ -142,14 +143,14 @@ def test_readers_at_one_moment_share_a_picture() -> None:
     def take() -> Picture:
         asked.append(1)
         taken.set()
-        go.wait(5)
+        go.wait(DEADLINE)
         return {"ada": frozenset({None})}
 
     picture = SessionPicture(take, lambda: 7)
     threads = [threading.Thread(target=picture.databases_of, args=("ada",)) for _ in range(20)]
     for thread in threads:
         thread.start()
-    assert taken.wait(5)
+    assert taken.wait(DEADLINE)
     go.set()
     for thread in threads:
         thread.join()

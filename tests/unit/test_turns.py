@@ -12,6 +12,7 @@ from provisioning.jobs.claiming import Claimed
 from provisioning.jobs.scheduling import TRIES, next_after, next_job
 from provisioning.state.database import now_ms
 from provisioning.state.models import Job
+from tests.support.deadlines import DEADLINE
 from tests.support.statements import plans_of, statements_of
 from tests.support.waiting_jobs import BOTH, MYSQL, Queue
 from workers.messages import backends_of, queue_of
@@ -169,7 +170,7 @@ def test_workers_that_claim_at_the_same_moment_keep_the_limit(queue: Queue, stat
     together = Barrier(len(workers))
 
     def claim(worker: Queue, jobs: list[int]) -> list[Claimed]:
-        together.wait(timeout=20)
+        together.wait(DEADLINE)
         return [claimed for job in jobs if (claimed := worker.claim(job)) is not None]
 
     with ThreadPoolExecutor(len(workers)) as pool:
