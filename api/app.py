@@ -21,7 +21,7 @@ from api import (
 from api.waiting import WaitingRoom
 from provisioning.configuration import config
 from provisioning.configuration.logs import configure_logs
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.orphans.restore import notice_restore
 
 
@@ -30,7 +30,7 @@ def create_app(installation: Installation | None = None) -> Flask:
     if installation is None:
         settings = config.load()
         configure_logs(settings["LOG_FORMAT"], settings["LOG_LEVEL"])
-        installation = Installation(settings)
+        installation = build_installation(settings)
         notice_restore(installation)
     app = Flask("api", static_folder=None)
     app.extensions["installation"] = installation

@@ -13,7 +13,7 @@ from devstack.valkey import Valkey
 from provisioning.access.tokens import digest_token
 from provisioning.configuration import config
 from provisioning.configuration.secrets import Secret, generate_key
-from provisioning.installation import Installation
+from provisioning.installation import build_installation
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import next_numbers, read_clock
 from provisioning.state.models import LocalToken
@@ -51,7 +51,7 @@ class Service:
         }
         self.processes: dict[str, Process] = {}
         self._ports: list[HeldPort] = []
-        self.installation = Installation(config.load(self._settings))
+        self.installation = build_installation(config.load(self._settings))
         prepare_state(self.installation.database)
 
     @property

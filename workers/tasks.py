@@ -18,7 +18,7 @@ from provisioning.background.sweep import sweep as find_due
 from provisioning.configuration import config
 from provisioning.credentials import notices, reconcile, warnings
 from provisioning.errors import StateUnavailable
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.jobs import callbacks
 from provisioning.jobs.scheduling import next_after
 from provisioning.orphans import comparison, restore
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 @cache
 def installation() -> Installation:
     """Return the process's installation, made at its start, before it acts on the state."""
-    made = Installation(config.load())
+    made = build_installation(config.load())
     if made.database.is_current():
         restore.notice_restore(made, read_clock(made.code))
     return made

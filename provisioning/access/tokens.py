@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import bindparam, select, update
 
@@ -17,10 +17,6 @@ from provisioning.configuration.secrets import Secret
 from provisioning.state.database import Database, next_numbers, now_ms, read_clock
 from provisioning.state.events import OPERATOR, Action, record_operation
 from provisioning.state.models import LocalToken
-
-if TYPE_CHECKING:
-    from provisioning.storage.client import StorageClient
-
 
 CACHED_TOKENS = 10_000
 #: Widths of the columns that keep a copy of these texts.
@@ -158,10 +154,17 @@ class LocalTokens:
 # Storage API tokens ---------------------------------------------------------------------
 
 
+class TokenClient(Protocol):
+    """Asks the Storage API about a token."""
+
+    def verify_token(self, token: Secret) -> dict[str, Any]:
+        """Return the token as the Storage API describes it, or raise a domain error."""
+
+
 class StorageTokens:
     """Tokens that the Storage API verifies, remembered for a short time (contract 5.1-5.3)."""
 
-    def __init__(self, client: "StorageClient", cache_seconds: int) -> None:
+    def __init__(self, client: TokenClient, cache_seconds: int) -> None:
         self._client = client
         self._cache = TokenCache(cache_seconds)
 

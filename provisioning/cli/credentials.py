@@ -12,7 +12,7 @@ from provisioning.configuration import config as configuration
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.durations import read_lifetime
 from provisioning.credentials import administration
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.jobs.reading import wait_for_job
 from provisioning.state.enums import CredentialsState, JobStatus
 from provisioning.state.formats import format_time
@@ -113,7 +113,7 @@ def show(credentials_id: int) -> None:
 @click.argument("credentials_id", type=int)
 def extend(credentials_id: int) -> None:
     """Start the lifetime of one anew, as its owner could."""
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     extension = administration.extend_credentials(installation, local_operator(), credentials_id)
     ends = format_time(extension.expires_at) or "never"
     click.echo(f"credentials {credentials_id} end {ends}")
@@ -131,7 +131,7 @@ def _read_protection(_: click.Context, __: click.Parameter, text: str) -> int | 
 @click.argument("seconds", metavar="DURATION", callback=_read_protection)
 def protect(credentials_id: int, seconds: int | None) -> None:
     """Keep one for a time from now, such as 7d, whatever its expiration; none ends that."""
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     row = administration.protect_credentials(
         installation, local_operator(), credentials_id, seconds
     )
@@ -148,7 +148,7 @@ def protect(credentials_id: int, seconds: int | None) -> None:
 @wait_option
 def drop(credentials_id: int, seconds: int) -> None:
     """Have a worker remove one, as its owner could."""
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     job = administration.drop_credentials(installation, local_operator(), credentials_id)
     _finish(installation, job, seconds)
 
@@ -158,7 +158,7 @@ def drop(credentials_id: int, seconds: int) -> None:
 @wait_option
 def kill(credentials_id: int, seconds: int) -> None:
     """Have a worker end the sessions of one, as its owner could."""
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     job = administration.kill_sessions(installation, local_operator(), credentials_id)
     _finish(installation, job, seconds)
 

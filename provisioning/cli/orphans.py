@@ -14,7 +14,7 @@ from provisioning.backends.base import EngineError
 from provisioning.cli.output import open_database, print_table
 from provisioning.configuration import config as configuration
 from provisioning.credentials.observation import current_observation
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.orphans import adoption
 from provisioning.orphans import restore as restores
 from provisioning.orphans.comparison import look
@@ -29,7 +29,7 @@ from provisioning.state.formats import format_time
 @click.option("--dry-run", is_flag=True, help="Say what --fix would do.")
 def orphans(as_json: bool, fix: bool, dry_run: bool) -> None:
     """Compare what servers have with what the state says; exit with 1 if they do not agree."""
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     if fix and current_observation(installation.database):
         raise click.ClickException(
             "the service observes: read the report, then run `provisioning observe off`"
@@ -106,7 +106,7 @@ def adopt(credentials_id: int, type_: str, project: str, token: str) -> None:
 
     It gets a new password and the lifetime of a new credential.
     """
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     owner = Principal(token, "", project, "")
     with redirect_stdout(sys.stderr):
         report = look(installation)
@@ -129,14 +129,14 @@ def observe_group() -> None:
 @click.option("--why", default="an operator said so", show_default=True)
 def begin(why: str) -> None:
     """Remove nothing from now on; run this on a restored state before the service starts."""
-    restores.begin(Installation(configuration.load()), why)
+    restores.begin(build_installation(configuration.load()), why)
     click.echo("the service observes")
 
 
 @observe_group.command("off")
 def end() -> None:
     """Act again: what has expired is removed, and what was held goes on."""
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     try:
         restores.act_again(installation)
     except EngineError as problem:

@@ -17,7 +17,7 @@ from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.secrets import Vault
 from provisioning.configuration.servers import KINDS
 from provisioning.credentials.administration import count_credentials
-from provisioning.installation import Installation
+from provisioning.installation import build_installation
 
 
 @click.group()
@@ -30,7 +30,7 @@ def check() -> None:
     """Connect to every configured server; say what works, and which right is missing."""
     table = Table("backend", "server", "state", "note")
     well = True
-    for name, backend in Installation(configuration.load()).backends.items():
+    for name, backend in build_installation(configuration.load()).backends.items():
         for health in backend.check():
             well = well and health.alive
             state = "works" if health.alive else "does not work"
@@ -57,7 +57,7 @@ def servers() -> None:
 @servers.command("list")
 def list_servers() -> None:
     """List the servers, with what is on them; each is asked whether it works."""
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     counts = count_credentials(installation.database)
     alive = {
         (name, health.server): health.alive
@@ -91,7 +91,7 @@ def rotate(backend: str, name: str) -> None:
     on. Should this command end anywhere, repeat it: it finishes what it began.
     """
     try:
-        rotate_admin(Installation(configuration.load()), backend, name)
+        rotate_admin(build_installation(configuration.load()), backend, name)
     except (RotationRefused, EngineError) as problem:
         raise click.ClickException(str(problem.args[0])) from None
     click.echo(f"{backend} server {name}: the admin login has a new password")

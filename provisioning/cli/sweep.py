@@ -9,7 +9,7 @@ import click
 from provisioning.background.retention import forget_old
 from provisioning.background.sweep import sweep as sweep_once
 from provisioning.configuration import config as configuration
-from provisioning.installation import Installation
+from provisioning.installation import build_installation
 
 #: The queue of sweeps, as in the top level module `celeryconfig`.
 QUEUE = "provisioning-upkeep"
@@ -25,7 +25,7 @@ def sweep() -> None:
 
     Prints what there was. Run it by cron where no beat runs.
     """
-    installation = Installation(configuration.load())
+    installation = build_installation(configuration.load())
     due = sweep_once(installation)
     click.echo(json.dumps({**due.counts(), "forgotten": forget_old(installation)}))
     if not wake_workers():

@@ -31,6 +31,13 @@ def prepare_state(database: Database) -> None:
     insert_once(database, Setting(name="code", value=_make_code()))
 
 
+def read_code(database: Database) -> str:
+    """Return the installation's code, which never changes once `prepare_state` made it."""
+    with database.read() as session:
+        query = select(Setting.value).where(Setting.name == "code")
+        return session.execute(query).scalar_one()
+
+
 def _make_code() -> str:
     """Return the installation's code: a letter, then letters and digits (contract 10)."""
     rest = string.ascii_lowercase + string.digits

@@ -29,7 +29,7 @@ from provisioning.backends.docker import DockerBackend
 from provisioning.configuration import config
 from provisioning.configuration.secrets import Secret, generate_key, generate_password
 from provisioning.configuration.servers import DockerServer
-from provisioning.installation import Installation
+from provisioning.installation import build_installation
 from provisioning.orphans import comparison
 from provisioning.orphans.repair import mend
 from provisioning.state import failpoints
@@ -486,7 +486,7 @@ def test_orphans_of_one_installation_are_removed_and_those_of_another_stay(
     docker_case: DockerCase, tmp_path: Path
 ) -> None:
     ours, theirs = (
-        Installation(
+        build_installation(
             config.load(
                 {
                     "STATE_URL": f"sqlite:///{tmp_path}/{name}.db",

@@ -21,7 +21,7 @@ from provisioning.background.sweep import FIRST_BATCH, sweep
 from provisioning.configuration import config
 from provisioning.configuration.logs import configure_logs
 from provisioning.errors import StateUnavailable
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.state.claims import Lease
 from provisioning.state.database import now_ms
 from provisioning.state.enums import CredentialsState
@@ -173,7 +173,7 @@ def sweeping(
 
 def main() -> None:
     """Sweep until nobody holds the other end of the standard input any more."""
-    installation = Installation(config.load())
+    installation = build_installation(config.load())
     configure_logs("console", "info")
     if not installation.config.servers["mysql"]:
         stand_in(installation)

@@ -25,7 +25,7 @@ from provisioning.access.tokens import Principal
 from provisioning.configuration import config
 from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.credentials import reading as domain
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import read_clock
 from provisioning.state.enums import CredentialsState
@@ -130,7 +130,7 @@ def environment(
 @pytest.fixture
 def installation(environment: dict[str, str]) -> Iterator[Installation]:
     """An installation with an empty state, and nothing behind it."""
-    installation = Installation(config.load(environment))
+    installation = build_installation(config.load(environment))
     prepare_state(installation.database)
     stand_in(installation)
     yield installation

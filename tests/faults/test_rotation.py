@@ -23,7 +23,7 @@ from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.credentials.creation import get_or_create
 from provisioning.credentials.reading import find_by_id
 from provisioning.errors import ConfigurationError
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.state import failpoints
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.key_rotation import SealedColumn, Tally, rotate_keys
@@ -136,7 +136,7 @@ def bad(load: Load) -> list[str]:
 
 def works(environment: dict[str, str], backend: str) -> bool:
     """Return whether a process that starts now gets in."""
-    fresh = Installation(config.load(environment))
+    fresh = build_installation(config.load(environment))
     try:
         return all(health.alive for health in fresh.backends[backend].check())
     finally:
@@ -204,7 +204,7 @@ def rotate_in_a_process(environment: dict[str, str], backend: str, points: Path)
 
     def run() -> None:
         failpoints._DIRECTORY = str(points)
-        rotate_admin(Installation(config.load(environment)), backend, "default")
+        rotate_admin(build_installation(config.load(environment)), backend, "default")
 
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
@@ -220,7 +220,7 @@ def test_a_rotation_that_dies_anywhere_leaves_a_recorded_password_that_works(
         directory = tmp_path / engine.backend
         directory.mkdir()
         environment = environment_of(directory, engine)
-        installation = Installation(config.load(environment))
+        installation = build_installation(config.load(environment))
         prepare_state(installation.database)
         for step in STEPS:
             points.arm(step)
@@ -238,7 +238,7 @@ def test_a_rotation_that_dies_anywhere_leaves_a_recorded_password_that_works(
 
 def test_a_refused_password_is_withdrawn(tmp_path: Path, turning: list[Turning]) -> None:
     mysql, _ = turning
-    installation = Installation(config.load(environment_of(tmp_path, mysql)))
+    installation = build_installation(config.load(environment_of(tmp_path, mysql)))
     prepare_state(installation.database)
     # Without these rights it may not even change its own.
     mysql.run("REVOKE CREATE USER, UPDATE ON *.* FROM turning_admin@127.0.0.1")
@@ -269,7 +269,7 @@ def test_what_would_lock_out_another_is_refused(
         ("mysql", "elsewhere"): {},
     }
     for (backend, name), more in cases.items():
-        installation = Installation(config.load({**environment, **more}))
+        installation = build_installation(config.load({**environment, **more}))
         with pytest.raises(RotationRefused):
             rotate_admin(installation, backend, name)
         installation.close()
@@ -282,7 +282,7 @@ def test_keys_change_under_load_without_a_failed_request(
     token = service.token()
 
     def installation_with(keys: str) -> Installation:
-        return Installation(config.load({**service.environment, "ENCRYPTION_KEYS": keys}))
+        return build_installation(config.load({**service.environment, "ENCRYPTION_KEYS": keys}))
 
     # A process that still has the old key in front made this.
     before, after = installation_with(f"{OLD_KEY},{NEW_KEY}"), installation_with(NEW_KEY)

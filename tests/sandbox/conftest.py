@@ -12,7 +12,7 @@ from provisioning.access.tokens import LocalTokens
 from provisioning.backends.base import Backend
 from provisioning.configuration import config
 from provisioning.configuration.secrets import generate_key
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.state.bootstrap import prepare_state
 from tests.sandbox.receiver import Receiver
 from tests.sandbox.stand_in import Loading, StandInStorage
@@ -47,7 +47,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def installation(engine: StandInEngine, environment: dict[str, str]) -> Iterator[Installation]:
     """An installation whose sandboxes are made by the stand-in."""
-    installation = Installation(config.load(environment))
+    installation = build_installation(config.load(environment))
     prepare_state(installation.database)
     installation.backends["docker"] = cast(Backend, engine)
     yield installation

@@ -14,7 +14,7 @@ from provisioning.configuration import config
 from provisioning.configuration.secrets import generate_key
 from provisioning.configuration.settings import KEYS
 from provisioning.errors import StateUnavailable
-from provisioning.installation import Installation
+from provisioning.installation import build_installation
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.models import Base
 from tests.support.client import Client
@@ -62,7 +62,7 @@ class Service:
         self._ports: dict[Process, HeldPort] = {}
         self._counter = 0
         # In-process access to the same state, for tokens, assertions and the oracle.
-        self.installation = Installation(config.load(self.environment))
+        self.installation = build_installation(config.load(self.environment))
         prepare_state(self.installation.database)
         for key in KEYS:
             if key.secret:

@@ -6,7 +6,7 @@ from sqlalchemy import delete, update
 
 from provisioning.configuration import config
 from provisioning.configuration.secrets import generate_key
-from provisioning.installation import Installation
+from provisioning.installation import build_installation
 from provisioning.jobs.claiming import Claimed
 from provisioning.jobs.outcomes import close_job, success
 from provisioning.jobs.scheduling import claim_next
@@ -26,7 +26,7 @@ class Queue:
             "BROKER_URL": "redis://127.0.0.1:1/0",
             "ENCRYPTION_KEYS": generate_key().reveal(),
         }
-        self.installation = Installation(config.load(settings))
+        self.installation = build_installation(config.load(settings))
 
     def clear(self) -> None:
         """Forget what earlier tests left; which ones came before is not promised."""

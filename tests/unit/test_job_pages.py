@@ -14,7 +14,7 @@ from api.app import create_app
 from provisioning.access.tokens import LocalTokens
 from provisioning.configuration import config
 from provisioning.configuration.secrets import Secret, generate_key
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 from provisioning.jobs.search.listing import JobSearch, list_jobs
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import Database
@@ -152,7 +152,7 @@ def test_the_passwords_of_a_page_are_one_query(tmp_path: Path) -> None:
         "BROKER_URL": "memory://",
         "ENCRYPTION_KEYS": generate_key().reveal(),
     }
-    installation = Installation(config.load(settings))
+    installation = build_installation(config.load(settings))
     prepare_state(installation.database)
     owner, token = LocalTokens(installation.database).create(
         project_id="7", project_name="", person_id=None, description="", features=[]

@@ -10,7 +10,7 @@ from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.secrets import generate_key
 from provisioning.credentials.lifetime import require_possible
 from provisioning.errors import ParameterInvalid
-from provisioning.installation import Installation
+from provisioning.installation import Installation, build_installation
 
 SERVER = '[[mysql]]\nhost="h"\nuser="u"\npassword="p"\n'
 
@@ -32,7 +32,7 @@ def installation(tmp_path: Path) -> Installation:
         "SERVERS_FILE": str(file),
         "POSTGRESQL_SANDBOX_MAX_LIFETIME": "1d",
     }
-    return Installation(config.load(settings))
+    return build_installation(config.load(settings))
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,19 @@ reads the state again (`backends.admin`).
 
 import socket
 import time
+from collections.abc import Mapping
+from typing import Protocol
 
 import structlog
 from sqlalchemy.engine import make_url
 
-from provisioning.backends.base import EngineError, EngineRefused, PasswordBackend
+from provisioning.backends.base import Backend, EngineError, EngineRefused, PasswordBackend
+from provisioning.backends.mysql.registry import Registry
+from provisioning.backends.servers.admin_secrets import AdminSecrets
+from provisioning.configuration.config import Config
 from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.configuration.servers import Server, SQLServer
-from provisioning.installation import Installation
-from provisioning.state.claims import ClaimLost, Lease
+from provisioning.state.claims import ClaimLost, Keeper, Lease
 from provisioning.state.failpoints import failpoint
 
 log = structlog.get_logger()
@@ -40,30 +44,47 @@ class RotationRefused(Exception):
     """The password stays as it is; the text says why."""
 
 
-def known_servers(installation: Installation) -> list[tuple[str, Server]]:
+class RotationParts(Protocol):
+    """The parts of an installation that a rotation needs."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def backends(self) -> Mapping[str, Backend]: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    @property
+    def admin_secrets(self) -> AdminSecrets: ...
+
+    @property
+    def keeper(self) -> Keeper: ...
+
+
+def known_servers(parts: RotationParts) -> list[tuple[str, Server]]:
     """Return backend and configuration of every server, configured or registered."""
     found = [
-        (backend, server)
-        for backend, servers in installation.config.servers.items()
-        for server in servers
+        (backend, server) for backend, servers in parts.config.servers.items() for server in servers
     ]
-    return [*found, *(("mysql", server) for server in installation.registry.servers() or ())]
+    return [*found, *(("mysql", server) for server in parts.registry.servers() or ())]
 
 
-def rotate_admin(installation: Installation, backend: str, name: str) -> None:
+def rotate_admin(parts: RotationParts, backend: str, name: str) -> None:
     """Give a server's admin login a new password.
 
     Raises ``RotationRefused``, or an ``EngineError`` with the old password or the pending one in
     force; a repeat finds out which.
     """
-    engine = _require_possible(installation, backend, name)
-    lease, pending = _claim(installation, backend, name)
+    engine = _require_possible(parts, backend, name)
+    lease, pending = _claim(parts, backend, name)
     try:
-        with installation.keeper.keep(lease):
+        with parts.keeper.keep(lease):
             if pending is None or not _works(engine, name, pending):
-                pending = _change(installation, engine, name, lease, pending)
+                pending = _change(parts, engine, name, lease, pending)
             failpoint("rotate.verified")
-            installation.admin_secrets.confirm(lease, pending)
+            parts.admin_secrets.confirm(lease, pending)
     except ClaimLost:
         raise RotationRefused("this process was paused for too long; repeat it") from None
     failpoint("rotate.confirmed")
@@ -71,7 +92,7 @@ def rotate_admin(installation: Installation, backend: str, name: str) -> None:
 
 
 def _change(
-    installation: Installation,
+    parts: RotationParts,
     engine: PasswordBackend,
     name: str,
     lease: Lease,
@@ -81,7 +102,7 @@ def _change(
 
     What a rotation that died has recorded is used again: the server may yet take it.
     """
-    secrets = installation.admin_secrets
+    secrets = parts.admin_secrets
     password = begun or _new_password()
     secrets.propose(lease, password)
     failpoint("rotate.proposed")
@@ -116,12 +137,12 @@ def _works(engine: PasswordBackend, name: str, password: Secret) -> bool:
     return True
 
 
-def _claim(installation: Installation, backend: str, name: str) -> tuple[Lease, Secret | None]:
+def _claim(parts: RotationParts, backend: str, name: str) -> tuple[Lease, Secret | None]:
     """Take the server's turn, waiting for the claim of a rotation that died to run out."""
-    seconds = installation.config["CLAIM_SECONDS"]
+    seconds = parts.config["CLAIM_SECONDS"]
     end = time.monotonic() + seconds + 1
     while True:
-        claimed = installation.admin_secrets.claim(backend, name, seconds)
+        claimed = parts.admin_secrets.claim(backend, name, seconds)
         if claimed is not None:
             return claimed
         if time.monotonic() > end:
@@ -132,12 +153,12 @@ def _claim(installation: Installation, backend: str, name: str) -> tuple[Lease, 
 # What must not be locked out ------------------------------------------------------------
 
 
-def _require_possible(installation: Installation, backend: str, name: str) -> PasswordBackend:
-    servers = known_servers(installation)
+def _require_possible(parts: RotationParts, backend: str, name: str) -> PasswordBackend:
+    servers = known_servers(parts)
     server = next((s for b, s in servers if (b, s.name) == (backend, name)), None)
     if server is None:
         raise RotationRefused(f"there is no {backend} server named '{name}'")
-    engine = installation.backends[backend]
+    engine = parts.backends[backend]
     if not isinstance(engine, PasswordBackend) or not isinstance(server, SQLServer):
         raise RotationRefused(NOTHING_TO_ROTATE.get(backend, f"{backend} has no admin password"))
     for other_backend, other in servers:
@@ -146,7 +167,7 @@ def _require_possible(installation: Installation, backend: str, name: str) -> Pa
                 f"{other_backend} server '{other.name}' has the same admin login and would be "
                 "locked out: give each its own"
             )
-    if _is_state_login(installation, server):
+    if _is_state_login(parts, server):
         raise RotationRefused(
             "STATE_URL has the same login and would be locked out: give each its own"
         )
@@ -159,8 +180,8 @@ def _same_login(one: SQLServer, other: SQLServer) -> bool:
     )
 
 
-def _is_state_login(installation: Installation, server: SQLServer) -> bool:
-    url = make_url(installation.config["STATE_URL"].reveal())
+def _is_state_login(parts: RotationParts, server: SQLServer) -> bool:
+    url = make_url(parts.config["STATE_URL"].reveal())
     port = url.port or STATE_PORTS.get(url.get_backend_name())
     return (url.username, port) == (server.user, server.port) and bool(
         _addresses(url.host or "localhost") & _addresses(server.host)
