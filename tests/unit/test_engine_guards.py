@@ -7,7 +7,7 @@ import pytest
 from provisioning.backends.base import EngineBusy, EngineUnavailable
 from provisioning.backends.connections import circuit_breaker, sessions
 from provisioning.backends.connections.circuit_breaker import Circuit
-from provisioning.backends.connections.sessions import Picture, SessionPicture
+from provisioning.backends.connections.sessions import OpenSessions, SessionPicture
 from tests.support.deadlines import DEADLINE
 
 
@@ -55,9 +55,9 @@ class Server:
     def __init__(self) -> None:
         self.asked = 0
         self.connections = 7
-        self.sessions: Picture = {}
+        self.sessions: OpenSessions = {}
 
-    def take(self) -> Picture:
+    def take(self) -> OpenSessions:
         self.asked += 1
         return self.sessions
 
@@ -111,7 +111,7 @@ def test_who_waited_for_a_picture_that_failed_does_not_ask_anew() -> None:
     taken, go = threading.Event(), threading.Event()
     asked, failures = [], []
 
-    def take() -> Picture:
+    def take() -> OpenSessions:
         asked.append(1)
         taken.set()
         go.wait(DEADLINE)
@@ -140,7 +140,7 @@ def test_readers_at_one_moment_share_a_picture() -> None:
     taken, go = threading.Event(), threading.Event()
     asked = []
 
-    def take() -> Picture:
+    def take() -> OpenSessions:
         asked.append(1)
         taken.set()
         go.wait(DEADLINE)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from provisioning.backends.base import EngineError
 
@@ -10,7 +10,15 @@ from provisioning.backends.base import EngineError
 PICTURE_SECONDS = 1.0
 
 #: Databases (or None) of the open sessions, by user name.
-Picture = Mapping[str, frozenset[str | None]]
+OpenSessions = Mapping[str, frozenset[str | None]]
+
+
+def group_by_user(rows: Iterable[tuple[str, str | None]]) -> OpenSessions:
+    """Return the sessions of a server's list of users and their databases."""
+    databases: dict[str, set[str | None]] = {}
+    for user, database in rows:
+        databases.setdefault(user, set()).add(database)
+    return {user: frozenset(names) for user, names in databases.items()}
 
 
 class SessionPicture:
@@ -24,11 +32,11 @@ class SessionPicture:
     without the number, each such answer costs a look.
     """
 
-    def __init__(self, take: Callable[[], Picture], count: Callable[[], int | None]) -> None:
+    def __init__(self, take: Callable[[], OpenSessions], count: Callable[[], int | None]) -> None:
         self._take = take
         self._count = count
         self._lock = threading.Lock()
-        self._picture: Picture = {}
+        self._picture: OpenSessions = {}
         self._connections: int | None = None
         self._started = float("-inf")
         self._failure: EngineError | None = None

@@ -7,7 +7,7 @@ the same verb finishes it.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
@@ -20,7 +20,6 @@ from provisioning.backends.base import (
     Health,
     NameInUse,
     Owner,
-    Placement,
     ServerObject,
     Spec,
 )
@@ -35,8 +34,9 @@ from provisioning.backends.naming import (
     person_name_part,
     quote_mysql_name,
 )
-from provisioning.backends.servers.admin_password import Recorded, nothing_recorded
+from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.fleet import GrowingFleet
+from provisioning.backends.sql import PasswordSQLBackend
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import MySQLServer
@@ -54,7 +54,7 @@ SESSIONS_PATIENCE = 8.0
 TOGETHER = 8
 
 
-class MySQLBackend:
+class MySQLBackend(PasswordSQLBackend[Server]):
     """Credentials on MySQL and MariaDB servers (contract section 10)."""
 
     name = "mysql"
@@ -69,20 +69,14 @@ class MySQLBackend:
         connections: int,
         *,
         registered: Callable[[], Iterable[MySQLServer] | None] = tuple,
-        recorded: Recorded = nothing_recorded,
+        recorded: RecordedPasswords = nothing_recorded,
     ) -> None:
-        self._servers: GrowingFleet[MySQLServer, Server] = GrowingFleet(
+        fleet: GrowingFleet[MySQLServer, Server] = GrowingFleet(
             lambda config: Server(config, timeout, connections, recorded), servers, registered
         )
-        self._limits = limits
-
-    def close(self) -> None:
-        self._servers.close()
+        super().__init__(fleet, limits)
 
     # Pure ---------------------------------------------------------------------------
-
-    def placements(self, type_: str) -> list[Placement]:
-        return self._servers.placements(type_)
 
     def shares_login(self, type_: str) -> bool:
         return type_ == "sandbox"
@@ -201,21 +195,12 @@ class MySQLBackend:
         with server.statements() as run:
             return _grants(run, spec) <= 1
 
-    def check(self) -> list[Health]:
-        return [check_server(server) for server in self._servers]
+    def _check_server(self, server: Server) -> Health:
+        return check_server(server)
 
-    def set_admin_password(self, server: str, password: Secret, lease: Lease) -> None:
-        self._servers[server].set_admin_password(password, lease)
-
-    def try_admin_password(self, server: str, password: Secret) -> None:
-        self._servers[server].try_admin_password(password)
-
-    def servers(self) -> list[str]:
-        return self._servers.names()
-
-    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
-        with self._servers[server].statements() as run:
-            return take_inventory(run, server, prefix)
+    def _take_inventory(self, server: Server, prefix: str) -> list[ServerObject]:
+        with server.statements() as run:
+            return take_inventory(run, server.config.name, prefix)
 
     def prolong(self, spec: Spec) -> None:
         """Do nothing: a login's password ends with the login."""
@@ -231,16 +216,11 @@ class MySQLBackend:
 
     def drop(self, spec: Spec, lease: Lease) -> None:
         server = self._servers[spec.server]
-        with server.statements() as run:
-            _fence(run, [(spec, lease)])
-            failpoint("drop.locked")
+        with self._removing(server, [(spec, lease)]) as run:
             if self.shares_login(spec.type):
                 self._drop_from_shared_login(run, server, spec)
             else:
                 _drop_with_logins(run, server, [spec])
-            _require_gone(run, [spec])
-            run("SELECT RELEASE_ALL_LOCKS()")
-        failpoint("drop.checked")
 
     def drop_many(self, removals: Sequence[tuple[Spec, Lease]]) -> Iterator[list[Spec]]:
         alone = [one for one in removals if not self.shares_login(one[0].type)]
@@ -248,14 +228,22 @@ class MySQLBackend:
             group = alone[first : first + TOGETHER]
             specs = [spec for spec, _ in group]
             server = self._servers[specs[0].server]
-            with server.statements() as run:
-                _fence(run, group)
-                failpoint("drop.locked")
+            with self._removing(server, group) as run:
                 _drop_with_logins(run, server, specs)
-                _require_gone(run, specs)
-                run("SELECT RELEASE_ALL_LOCKS()")
-            failpoint("drop.checked")
             yield specs
+
+    @contextmanager
+    def _removing(
+        self, server: Server, removals: Sequence[tuple[Spec, Lease]]
+    ) -> Iterator[Statements]:
+        """Hold the locks of what the block removes, and look afterwards that it is gone."""
+        with server.statements() as run:
+            _fence(run, removals)
+            failpoint("drop.locked")
+            yield run
+            _require_gone(run, [spec for spec, _ in removals])
+            run("SELECT RELEASE_ALL_LOCKS()")
+        failpoint("drop.checked")
 
     def _drop_from_shared_login(self, run: Statements, server: Server, spec: Spec) -> None:
         if not spec.user_name:

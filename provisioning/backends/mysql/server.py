@@ -15,9 +15,9 @@ from provisioning.backends.base import (
     EngineUnavailable,
     step_of,
 )
-from provisioning.backends.connections.sessions import Picture, SessionPicture
-from provisioning.backends.servers.admin_password import AdminPassword, Recorded, nothing_recorded
-from provisioning.backends.servers.server import EngineServer, EngineStatements
+from provisioning.backends.connections.sessions import OpenSessions, SessionPicture, group_by_user
+from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
+from provisioning.backends.servers.server import Driver, EngineStatements, PasswordServer
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import MySQLServer
 from provisioning.state.claims import Lease
@@ -38,13 +38,12 @@ _LATER = {
 LOCK_WAIT = 2
 
 
-class Statements(EngineStatements):
+class Statements(EngineStatements[tuple[Any, ...]]):
     def __init__(
         self, connection: PoolProxiedConnection, server: str, answered: Callable[[], None]
     ) -> None:
+        super().__init__(connection, server, answered)
         self._cursor = connection.cursor()
-        self._server = server
-        self._answered = answered
 
     def __call__(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
         try:
@@ -73,27 +72,21 @@ def translate(problem: pymysql.Error, where: str) -> EngineError:
     return EngineRefused(text, number)
 
 
-class Server(EngineServer[MySQLServer, Statements]):
+class Server(PasswordServer[MySQLServer, Statements]):
     """One server: its admin connections and the picture of its sessions."""
+
+    driver = Driver(pymysql.Error, translate, Statements)
 
     def __init__(
         self,
         config: MySQLServer,
         timeout: int,
         connections: int,
-        recorded: Recorded = nothing_recorded,
+        recorded: RecordedPasswords = nothing_recorded,
     ) -> None:
-        super().__init__(
-            config,
-            timeout,
-            connections,
-            statements=Statements,
-            translate=translate,
-            driver_error=pymysql.Error,
-        )
-        self._admin = AdminPassword(config.password, lambda: recorded(config.name))
+        super().__init__(config, timeout, connections, recorded)
         self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
-        self.sessions = SessionPicture(self._take_picture, self._count_connections)
+        self.sessions = SessionPicture(self._list_sessions, self._count_connections)
         #: Read on each new connection; the family decides a few catalog queries.
         self.is_mariadb = True
         self.grant_wildcards = True
@@ -136,7 +129,6 @@ class Server(EngineServer[MySQLServer, Statements]):
         )
 
     def set_admin_password(self, password: Secret, lease: Lease) -> None:
-        """Give our own login another password; sessions that are open stay so."""
         with self.statements() as run:
             # By its name: of CURRENT_USER(), MariaDB takes the statement and changes nothing.
             ((account,),) = run("SELECT CURRENT_USER()")
@@ -144,12 +136,8 @@ class Server(EngineServer[MySQLServer, Statements]):
             lease.check()
             run("ALTER USER %s@%s IDENTIFIED BY %s", user, host, password.reveal())
 
-    def try_admin_password(self, password: Secret) -> None:
-        """Log in with a password of the admin login; raise an ``EngineError`` if that fails."""
-        try:
-            self.connect_as(self.config.user, password, None).close()
-        except pymysql.Error as problem:
-            raise translate(problem, f"{self.config.name}: login") from None
+    def _log_in(self, password: Secret) -> Any:
+        return self.connect_as(self.config.user, password, None)
 
     def _ping(self, connection: Any) -> None:
         connection.ping(reconnect=False)
@@ -165,10 +153,7 @@ class Server(EngineServer[MySQLServer, Statements]):
             ((_, number),) = run("SHOW GLOBAL STATUS LIKE 'Connections'")
         return int(number)
 
-    def _take_picture(self) -> Picture:
+    def _list_sessions(self) -> OpenSessions:
         with self.statements() as run:
             rows = run(f"SELECT DISTINCT user, db FROM {self.processlist}")
-        databases: dict[str, set[str | None]] = {}
-        for user, database in rows:
-            databases.setdefault(user, set()).add(database)
-        return {user: frozenset(names) for user, names in databases.items()}
+        return group_by_user((user, database) for user, database in rows)

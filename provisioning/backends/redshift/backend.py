@@ -12,7 +12,6 @@ from provisioning.backends.base import (
     Health,
     NameInUse,
     Owner,
-    Placement,
     ServerObject,
     Spec,
 )
@@ -25,8 +24,9 @@ from provisioning.backends.naming import (
 from provisioning.backends.redshift.detach import detach_login
 from provisioning.backends.redshift.inventory import take_inventory
 from provisioning.backends.redshift.server import Server, Statements, translate
-from provisioning.backends.servers.admin_password import Recorded, nothing_recorded
+from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.fleet import Fleet
+from provisioning.backends.sql import PasswordSQLBackend
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.configuration.servers import PostgresServer
@@ -46,7 +46,7 @@ SESSIONS_PATIENCE = 8.0
 DOOR_MARGIN = 3600
 
 
-class RedshiftBackend:
+class RedshiftBackend(PasswordSQLBackend[Server]):
     """Workspaces on Redshift, or on PostgreSQL under the name ``postgresql`` (contract 10)."""
 
     ends_passwords = True
@@ -60,22 +60,13 @@ class RedshiftBackend:
         timeout: int,
         connections: int,
         *,
-        recorded: Recorded = nothing_recorded,
+        recorded: RecordedPasswords = nothing_recorded,
     ) -> None:
         self.name = name
-        self._servers = Fleet(Server(config, timeout, connections, recorded) for config in servers)
-        self._limits = limits
-
-    def close(self) -> None:
-        self._servers.close()
+        fleet = Fleet(Server(config, timeout, connections, recorded) for config in servers)
+        super().__init__(fleet, limits)
 
     # Pure ---------------------------------------------------------------------------
-
-    def placements(self, type_: str) -> list[Placement]:
-        return self._servers.placements(type_)
-
-    def shares_login(self, type_: str) -> bool:
-        return False
 
     def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
         # The server folds unquoted names to lower case, so lower case is what callers see.
@@ -176,21 +167,12 @@ class RedshiftBackend:
     def in_use(self, spec: Spec) -> bool:
         return bool(self._servers[spec.server].sessions.databases_of(spec.user_name))
 
-    def check(self) -> list[Health]:
-        return [_check(server) for server in self._servers]
+    def _check_server(self, server: Server) -> Health:
+        return _check(server)
 
-    def set_admin_password(self, server: str, password: Secret, lease: Lease) -> None:
-        self._servers[server].set_admin_password(password, lease)
-
-    def try_admin_password(self, server: str, password: Secret) -> None:
-        self._servers[server].try_admin_password(password)
-
-    def servers(self) -> list[str]:
-        return self._servers.names()
-
-    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
-        with self._servers[server].statements() as run:
-            return take_inventory(run, server, prefix)
+    def _take_inventory(self, server: Server, prefix: str) -> list[ServerObject]:
+        with server.statements() as run:
+            return take_inventory(run, server.config.name, prefix)
 
     # End ----------------------------------------------------------------------------
 

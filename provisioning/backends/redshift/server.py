@@ -17,11 +17,11 @@ from provisioning.backends.base import (
     EngineUnavailable,
     step_of,
 )
-from provisioning.backends.connections.sessions import Picture, SessionPicture
+from provisioning.backends.connections.sessions import OpenSessions, SessionPicture, group_by_user
 from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
-from provisioning.backends.servers.admin_password import AdminPassword, Recorded, nothing_recorded
-from provisioning.backends.servers.server import EngineServer, EngineStatements
+from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
+from provisioning.backends.servers.server import Driver, EngineStatements, PasswordServer
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import PostgresServer
 from provisioning.state.claims import Lease
@@ -81,13 +81,12 @@ def _patience(connection: Any) -> float:
 extensions.set_wait_callback(_wait)
 
 
-class Statements(EngineStatements):
+class Statements(EngineStatements[tuple[Any, ...]]):
     def __init__(
         self, connection: PoolProxiedConnection, server: str, answered: Callable[[], None]
     ) -> None:
+        super().__init__(connection, server, answered)
         self._cursor = connection.cursor()
-        self._server = server
-        self._answered = answered
         self._lease: Lease | None = None
 
     def guard(self, lease: Lease) -> None:
@@ -126,28 +125,22 @@ def translate(problem: psycopg2.Error, where: str) -> EngineError:
     return EngineRefused(text, code)
 
 
-class Server(EngineServer[PostgresServer, Statements]):
+class Server(PasswordServer[PostgresServer, Statements]):
     """One server: its admin connections and the picture of its sessions."""
+
+    driver = Driver(psycopg2.Error, translate, Statements)
 
     def __init__(
         self,
         config: PostgresServer,
         timeout: int,
         connections: int,
-        recorded: Recorded = nothing_recorded,
+        recorded: RecordedPasswords = nothing_recorded,
     ) -> None:
-        super().__init__(
-            config,
-            timeout,
-            connections,
-            statements=Statements,
-            translate=translate,
-            driver_error=psycopg2.Error,
-        )
-        self._admin = AdminPassword(config.password, lambda: recorded(config.name))
+        super().__init__(config, timeout, connections, recorded)
         #: Read on each new connection.
         self.dialect: Dialect = POSTGRESQL
-        self.sessions = SessionPicture(self._take_picture, lambda: None)
+        self.sessions = SessionPicture(self._list_sessions, lambda: None)
 
     def connect_as(self, user: str, password: Secret) -> Any:
         """Open a connection of the given login to the configured database."""
@@ -167,7 +160,7 @@ class Server(EngineServer[PostgresServer, Statements]):
         )
 
     def _connect_admin(self) -> Any:
-        connection = self._admin.log_in(self._connect_with, psycopg2.Error, self._timeout / 2)
+        connection = self._admin.log_in(self._log_in, psycopg2.Error, self._timeout / 2)
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT version()")
@@ -177,27 +170,16 @@ class Server(EngineServer[PostgresServer, Statements]):
             cursor.execute(f"SET statement_timeout = {self._timeout * 1000}")
         return connection
 
-    def _connect_with(self, password: Secret) -> Any:
+    def _log_in(self, password: Secret) -> Any:
         return self.connect_as(self.config.user, password)
 
     def set_admin_password(self, password: Secret, lease: Lease) -> None:
-        """Give our own login another password; sessions that are open stay so."""
         with self.statements() as run:
             run.guard(lease)
             user = quote_sql_name(self.config.user)
             run(f"ALTER USER {user} PASSWORD %s", password.reveal())
 
-    def try_admin_password(self, password: Secret) -> None:
-        """Log in with a password of the admin login; raise an ``EngineError`` if that fails."""
-        try:
-            self._connect_with(password).close()
-        except psycopg2.Error as problem:
-            raise translate(problem, f"{self.config.name}: login") from None
-
-    def _take_picture(self) -> Picture:
+    def _list_sessions(self) -> OpenSessions:
         with self.statements() as run:
             rows = run(f"SELECT DISTINCT * FROM ({self.dialect.sessions}) AS sessions")
-        databases: dict[str, set[str | None]] = {}
-        for _, user, database in rows:
-            databases.setdefault(user, set()).add(database)
-        return {user: frozenset(names) for user, names in databases.items()}
+        return group_by_user((user, database) for _, user, database in rows)

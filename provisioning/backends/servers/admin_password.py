@@ -7,7 +7,7 @@ from typing import TypeVar
 from provisioning.configuration.secrets import Secret
 
 #: Returns the passwords that the state has for a server's admin login, the likeliest first.
-Recorded = Callable[[str], Sequence[Secret]]
+RecordedPasswords = Callable[[str], Sequence[Secret]]
 Connection = TypeVar("Connection")
 
 

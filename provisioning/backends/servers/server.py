@@ -1,68 +1,91 @@
-"""What the servers of all engines share: admin connections, and statements run on one."""
+"""What the servers of all databases share: admin connections, and statements run on one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.pool import PoolProxiedConnection
 
 from provisioning.backends.base import EngineError
 from provisioning.backends.connections.pool import AdminPool
-from provisioning.configuration.servers import Server
+from provisioning.backends.servers.admin_password import (
+    AdminPassword,
+    RecordedPasswords,
+    nothing_recorded,
+)
+from provisioning.configuration.secrets import Secret
+from provisioning.configuration.servers import SQLServer
+from provisioning.state.claims import Lease
 
-Config = TypeVar("Config", bound=Server)
-Run = TypeVar("Run")
+ConfigT = TypeVar("ConfigT", bound=SQLServer)
+RowT = TypeVar("RowT")
+StatementsT = TypeVar("StatementsT", bound="EngineStatements[Any]")
 
 
-class EngineStatements(ABC):
-    """Runs statements on one admin connection and translates the driver's errors."""
+class EngineStatements(ABC, Generic[RowT]):
+    """Runs statements on one admin connection and translates the driver's errors.
+
+    ``answered`` is called when the server has answered a statement.
+    """
+
+    def __init__(
+        self, connection: PoolProxiedConnection, server: str, answered: Callable[[], None]
+    ) -> None:
+        # The pool's type has no cursors that are context managers.
+        self._connection: Any = connection
+        self._server = server
+        self._answered = answered
 
     @abstractmethod
-    def __call__(self, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+    def __call__(self, sql: str, *values: Any) -> Sequence[RowT]:
         """Run one statement, with ``%s`` for each value, and return its rows.
 
         Raises an ``EngineError`` with the server's code.
         """
 
-    def ignoring(self, codes: Collection[int | str], sql: str, *values: Any) -> bool:
-        """Run a statement; return False when it failed with one of the server's ``codes``."""
+    def query_ignoring(
+        self, codes: Collection[int | str], sql: str, *values: Any
+    ) -> Sequence[RowT] | None:
+        """Return the rows, or None when the statement failed with one of the ``codes``."""
         try:
-            self(sql, *values)
+            return self(sql, *values)
         except EngineError as error:
             if error.code in codes:
-                return False
+                return None
             raise
-        return True
+
+    def ignoring(self, codes: Collection[int | str], sql: str, *values: Any) -> bool:
+        """Run a statement; return False when it failed with one of the server's ``codes``."""
+        return self.query_ignoring(codes, sql, *values) is not None
 
 
-class EngineServer(ABC, Generic[Config, Run]):
-    """One server: its configuration and its admin connections.
+@dataclass(frozen=True)
+class Driver(Generic[StatementsT]):
+    """What differs between the drivers of databases."""
 
-    ``statements`` makes what runs statements on a borrowed connection, and ``translate`` turns
-    the driver's errors (subclasses of ``driver_error``) into ours; both take the server's name.
-    The first also takes what to call when the server has answered a statement.
-    """
+    #: The base class of the driver's errors.
+    error: type[Exception]
+    #: Turns an error into ours; takes the server's name, and the step there.
+    translate: Callable[[Any, str], EngineError]
+    statements: Callable[[PoolProxiedConnection, str, Callable[[], None]], StatementsT]
 
-    def __init__(
-        self,
-        config: Config,
-        timeout: int,
-        connections: int,
-        *,
-        statements: Callable[[PoolProxiedConnection, str, Callable[[], None]], Run],
-        translate: Callable[[Any, str], EngineError],
-        driver_error: type[Exception],
-    ) -> None:
+
+class EngineServer(ABC, Generic[ConfigT, StatementsT]):
+    """One server: its configuration and its admin connections."""
+
+    driver: Driver[StatementsT]
+
+    def __init__(self, config: ConfigT, timeout: int, connections: int) -> None:
         self.config = config
         self._timeout = timeout
-        self._statements = statements
         self._pool = AdminPool(
             config.name,
             connect=self._connect_admin,
             ping=self._ping,
-            translate=lambda problem: translate(problem, config.name),
-            driver_error=driver_error,
+            translate=lambda problem: self.driver.translate(problem, config.name),
+            driver_error=self.driver.error,
             size=connections,
             timeout=timeout,
         )
@@ -81,7 +104,36 @@ class EngineServer(ABC, Generic[Config, Run]):
         self._pool.close()
 
     @contextmanager
-    def statements(self) -> Iterator[Run]:
+    def statements(self) -> Iterator[StatementsT]:
         """Lend an admin connection."""
         with self._pool.lend() as connection:
-            yield self._statements(connection, self.config.name, self._pool.answered)
+            yield self.driver.statements(connection, self.config.name, self._pool.answered)
+
+
+class PasswordServer(EngineServer[ConfigT, StatementsT]):
+    """A server whose admin login has a password that may be changed while the service runs."""
+
+    def __init__(
+        self,
+        config: ConfigT,
+        timeout: int,
+        connections: int,
+        recorded: RecordedPasswords = nothing_recorded,
+    ) -> None:
+        super().__init__(config, timeout, connections)
+        self._admin = AdminPassword(config.password, lambda: recorded(config.name))
+
+    @abstractmethod
+    def _log_in(self, password: Secret) -> Any:
+        """Open a connection of the admin login with this password."""
+
+    @abstractmethod
+    def set_admin_password(self, password: Secret, lease: Lease) -> None:
+        """Give our own login another password; sessions that are open stay so."""
+
+    def try_admin_password(self, password: Secret) -> None:
+        """Log in with a password of the admin login; raise an ``EngineError`` if that fails."""
+        try:
+            self._log_in(password).close()
+        except self.driver.error as problem:
+            raise self.driver.translate(problem, f"{self.config.name}: login") from None

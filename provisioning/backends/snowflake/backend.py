@@ -13,7 +13,6 @@ from provisioning.backends.base import (
     IssuedPassword,
     NameInUse,
     Owner,
-    Placement,
     ServerObject,
     Spec,
 )
@@ -43,6 +42,7 @@ from provisioning.backends.snowflake.server import (
     quote_text,
     schema_name,
 )
+from provisioning.backends.sql import SQLBackend
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import SnowflakeServer
@@ -53,7 +53,7 @@ from provisioning.state.failpoints import failpoint
 STATEMENTS_SEARCHED = 1000
 
 
-class SnowflakeBackend:
+class SnowflakeBackend(SQLBackend[Server]):
     """Workspaces on Snowflake (contract 10)."""
 
     name = "snowflake"
@@ -67,19 +67,10 @@ class SnowflakeBackend:
         timeout: int,
         connections: int,
     ) -> None:
-        self._servers = Fleet(Server(config, timeout, connections) for config in servers)
-        self._limits = limits
-
-    def close(self) -> None:
-        self._servers.close()
+        fleet = Fleet(Server(config, timeout, connections) for config in servers)
+        super().__init__(fleet, limits)
 
     # Pure ---------------------------------------------------------------------------
-
-    def placements(self, type_: str) -> list[Placement]:
-        return self._servers.placements(type_)
-
-    def shares_login(self, type_: str) -> bool:
-        return False
 
     def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
         # The server folds unquoted names to upper case, so upper case is what callers see.
@@ -175,16 +166,12 @@ class SnowflakeBackend:
         with self._servers[spec.server].statements() as run:
             return bool(_running(run, spec)) or bool(_open_sessions(run, spec))
 
-    def check(self) -> list[Health]:
-        return [check_server(server) for server in self._servers]
+    def _check_server(self, server: Server) -> Health:
+        return check_server(server)
 
-    def servers(self) -> list[str]:
-        return self._servers.names()
-
-    def inventory(self, prefix: str, server: str) -> list[ServerObject]:
-        account = self._servers[server]
-        with account.statements() as run:
-            return take_inventory(run, account.config, prefix)
+    def _take_inventory(self, server: Server, prefix: str) -> list[ServerObject]:
+        with server.statements() as run:
+            return take_inventory(run, server.config, prefix)
 
     # End ----------------------------------------------------------------------------
 
@@ -282,7 +269,7 @@ def _recent_sessions(run: Statements, spec: Spec) -> set[int]:
 
 
 def _sessions_of_statements(run: Statements, spec: Spec, condition: str) -> set[int]:
-    found = run.ignoring(
+    found = run.query_ignoring(
         _UNSEEN,
         f"SELECT session_id FROM TABLE({quote_sql_name(database_of(spec))}.INFORMATION_SCHEMA."
         f"QUERY_HISTORY_BY_USER(USER_NAME => {quote_text(spec.user_name)}, "
@@ -293,7 +280,7 @@ def _sessions_of_statements(run: Statements, spec: Spec, condition: str) -> set[
 
 def _open_sessions(run: Statements, spec: Spec) -> set[int]:
     """Return the sessions that ACCOUNT_USAGE has as open; none when we may not read it."""
-    found = run.ignoring(
+    found = run.query_ignoring(
         _UNSEEN,
         "SELECT session_id FROM SNOWFLAKE.ACCOUNT_USAGE.SESSIONS "
         f"WHERE user_name = {quote_text(spec.user_name)} AND closed_reason IS NULL",
@@ -306,7 +293,7 @@ def _open_sessions(run: Statements, spec: Spec) -> set[int]:
 
 def _shown(run: Statements, sql: str, name: str) -> dict[str, Any] | None:
     """Return the row of a name from a SHOW, whose pattern takes underscores for anything."""
-    rows = run.ignoring(MISSING, sql) or []
+    rows = run.query_ignoring(MISSING, sql) or []
     return next((row for row in rows if row["name"] == name), None)
 
 

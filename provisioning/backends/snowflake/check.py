@@ -101,9 +101,8 @@ def _unseen(run: Statements, rights: set[Right], warehouse: str, role: str) -> s
     }
     if not sees & {"MONITOR", "OPERATE", "OWNERSHIP"}:
         return f"GRANT MONITOR ON WAREHOUSE {quote_sql_name(warehouse)} {to_role}"
-    looked = run.ignoring(
+    if not run.ignoring(
         {*MISSING, NO_RIGHT}, "SELECT session_id FROM SNOWFLAKE.ACCOUNT_USAGE.SESSIONS LIMIT 1"
-    )
-    if looked is None:
+    ):
         return f"GRANT IMPORTED PRIVILEGES ON DATABASE SNOWFLAKE {to_role}"
     return None

@@ -2,12 +2,10 @@
 
 import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
 import snowflake.connector
 from snowflake.connector.errors import Error
-from sqlalchemy.pool import PoolProxiedConnection
 
 from provisioning.backends.base import (
     EngineBusy,
@@ -18,7 +16,7 @@ from provisioning.backends.base import (
     step_of,
 )
 from provisioning.backends.naming import quote_sql_name
-from provisioning.backends.servers.server import EngineServer
+from provisioning.backends.servers.server import Driver, EngineServer, EngineStatements
 from provisioning.configuration.servers import SnowflakeServer
 from provisioning.state.claims import Lease
 
@@ -59,22 +57,13 @@ logging.getLogger("snowflake.connector").setLevel(logging.ERROR)
 os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
 
 
-class Statements:
-    """Runs statements on one admin connection and translates the connector's errors."""
+class Statements(EngineStatements[Row]):
+    """Statements whose rows have the columns' names in lower case."""
 
-    def __init__(
-        self, connection: PoolProxiedConnection, server: str, answered: Callable[[], None]
-    ) -> None:
-        # The pool's type knows no cursors with an end.
-        self._connection: Any = connection
-        self._server = server
-        self._answered = answered
-
-    def __call__(self, sql: str) -> list[Row]:
-        """Run one statement and return its rows, by the columns' names in lower case."""
+    def __call__(self, sql: str, *values: Any) -> list[Row]:
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(sql)
+                cursor.execute(sql, values or None)
                 self._answered()
                 if not cursor.description:
                     return []
@@ -94,16 +83,7 @@ class Statements:
     def change_ignoring(self, lease: Lease, numbers: set[int], sql: str) -> bool:
         """Change something; return False when it failed with one of the error ``numbers``."""
         lease.check()
-        return self.ignoring(numbers, sql) is not None
-
-    def ignoring(self, numbers: set[int], sql: str) -> list[Row] | None:
-        """Return the rows, or None when it failed with one of the error ``numbers``."""
-        try:
-            return self(sql)
-        except EngineError as error:
-            if error.code in numbers:
-                return None
-            raise
+        return self.ignoring(numbers, sql)
 
 
 def translate(problem: Error, where: str) -> EngineError:
@@ -129,15 +109,7 @@ def translate(problem: Error, where: str) -> EngineError:
 class Server(EngineServer[SnowflakeServer, Statements]):
     """One account: its admin connections."""
 
-    def __init__(self, config: SnowflakeServer, timeout: int, connections: int) -> None:
-        super().__init__(
-            config,
-            timeout,
-            connections,
-            statements=Statements,
-            translate=translate,
-            driver_error=Error,
-        )
+    driver = Driver(Error, translate, Statements)
 
     def connect_as(self, user: str, **secret: Any) -> Any:
         """Open a connection of the given login, without a role or place of its own choice."""
