@@ -69,6 +69,6 @@ def sweep_now() -> Response:
     authenticate_operator()
     read_parameters(NO_PARAMETERS)
     due = sweep(installation())
-    woken = wake_workers(due, installation().lanes.width)
+    woken = wake_workers(due, installation().batch_slots.width)
     forgotten = forget_old(installation())
     return answer({"status": "ok", **due.counts(), "woken": woken, "forgotten": forgotten})

@@ -10,11 +10,11 @@ from provisioning.access.management_tokens import ManageTokens
 from provisioning.access.quotas import Quotas
 from provisioning.access.tokens import LocalTokens, StorageTokens, TokenVerifier
 from provisioning.backends.base import Backend
-from provisioning.backends.connections.slots import Lanes
+from provisioning.backends.connections.slots import BatchSlots
 from provisioning.backends.factory import BackendFactory
 from provisioning.backends.mysql.registry import Registry
 from provisioning.backends.servers.admin_secrets import AdminSecrets
-from provisioning.backends.servers.placement import Loads
+from provisioning.backends.servers.placement import ServerLoads
 from provisioning.configuration.config import Config
 from provisioning.configuration.secrets import Vault
 from provisioning.state.bootstrap import read_code
@@ -35,9 +35,9 @@ class Installation:
     vault: Vault
     keeper: Keeper
     numbers: NumberBlocks
-    loads: Loads
+    loads: ServerLoads
     quotas: Quotas
-    lanes: Lanes
+    batch_slots: BatchSlots
     admin_secrets: AdminSecrets
     registry: Registry
     backends: dict[str, Backend]
@@ -82,10 +82,10 @@ def build_installation(config: Config) -> Installation:
         vault=vault,
         keeper=Keeper(database, config["CLAIM_SECONDS"]),
         numbers=NumberBlocks(database, "credentials"),
-        loads=Loads(database),
+        loads=ServerLoads(database),
         quotas=Quotas(database, config),
         # Half of the connections are always left to what people wait for.
-        lanes=Lanes(max(config["ENGINE_CONNECTIONS"] // 2, 1)),
+        batch_slots=BatchSlots(max(config["ENGINE_CONNECTIONS"] // 2, 1)),
         admin_secrets=admin_secrets,
         registry=registry,
         backends=factory.build_all(),

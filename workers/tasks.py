@@ -105,7 +105,7 @@ def sweep() -> None:
     """Send messages for what is due, and forget what is old."""
     with state_needed("sweep"):
         code = installation().code
-        wake_due(find_due(installation(), read_clock(code)), installation().lanes.width)
+        wake_due(find_due(installation(), read_clock(code)), installation().batch_slots.width)
         keep_clock(code, restore.last_sweep(installation().database))
         retention.forget_old(installation())
 

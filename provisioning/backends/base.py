@@ -220,7 +220,7 @@ class PasswordBackend(Protocol):
 
 
 #: Called with the step, the percent done of the whole job, and a message for people.
-Report = Callable[[str, int, str], None]
+ReportProgress = Callable[[str, int, str], None]
 
 
 class ContentRefused(Exception):
@@ -243,7 +243,7 @@ class Content(Protocol):
     #: Installed, in this order, once the sandbox runs.
     packages: tuple[str, ...]
 
-    def load(self, files: Files, report: Report) -> None:
+    def load(self, files: Files, report: ReportProgress) -> None:
         """Put everything in place; raise ``ContentRefused`` for what cannot be had."""
 
 
@@ -259,7 +259,7 @@ class SandboxBackend(Backend, Protocol):
         password: Secret,
         lease: Lease,
         content: Content | None,
-        report: Report,
+        report: ReportProgress,
     ) -> None:
         """Make the sandbox with its content; return when its page answers.
 

@@ -17,6 +17,8 @@ PasswordServerT = TypeVar("PasswordServerT", bound=PasswordServer[Any, Any])
 class SQLBackend(ABC, Generic[ServerT]):
     """The servers of one engine, and the limits of the logins on them, by type."""
 
+    ends_passwords = False
+
     def __init__(self, servers: Fleet[ServerT], limits: dict[str, Limits]) -> None:
         self._servers = servers
         self._limits = limits

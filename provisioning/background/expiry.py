@@ -63,7 +63,7 @@ def drain(installation: Installation, backend: str, server: str, size: int) -> i
     Return None when there is nothing to go on with for now: nothing is left, the server does
     not answer, or this process removes enough there already.
     """
-    with installation.lanes.enter(backend, server) as free:
+    with installation.batch_slots.enter(backend, server) as free:
         if not free or not _answers(installation, backend, server):
             return None
         start = time.monotonic()

@@ -18,7 +18,7 @@ from provisioning.configuration.secrets import Secret
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server(ABC):
+class ServerConfig(ABC):
     """What servers of all engines have: a name, where callers connect to, and what they take."""
 
     #: Kept in the state: a server that has credentials keeps its name.
@@ -64,7 +64,7 @@ class Server(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SQLServer(Server):
+class SQLServer(ServerConfig):
     """A server of a database: an address and an admin login."""
 
     default_port: ClassVar[int]
@@ -200,7 +200,7 @@ class SnowflakeServer(SQLServer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DockerServer(Server):
+class DockerServer(ServerConfig):
     """A Docker engine, and what each sandbox on it gets."""
 
     #: Addresses in a sandbox's network: the host's, the sandbox's, and room for a restart that
@@ -315,7 +315,7 @@ def _docker_address_flaw(address: str) -> str | None:
     return "address must be unix:///path or tcp://host:port"
 
 
-KINDS: dict[str, type[Server]] = {
+KINDS: dict[str, type[ServerConfig]] = {
     "mysql": MySQLServer,
     "snowflake": SnowflakeServer,
     "redshift-workspace": RedshiftServer,

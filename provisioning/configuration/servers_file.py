@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.secrets import Secret
-from provisioning.configuration.servers import KINDS, REGISTERED, Server, url_key
+from provisioning.configuration.servers import KINDS, REGISTERED, ServerConfig, url_key
 from provisioning.errors import ConfigurationError
 
 
@@ -46,7 +46,7 @@ def _read_file(file: str) -> dict[str, Any]:
     return tables
 
 
-def _from_url(kind: type[Server], backend: str, secret: Secret) -> Server:
+def _from_url(kind: type[ServerConfig], backend: str, secret: Secret) -> ServerConfig:
     key = url_key(backend)
     try:
         url = urlsplit(secret.reveal())
@@ -62,7 +62,7 @@ def _from_url(kind: type[Server], backend: str, secret: Secret) -> Server:
     return _build(kind, backend, key, {"name": "default", **options, **query})
 
 
-def _convert(kind: type[Server], key: str, name: str, text: str) -> Any:
+def _convert(kind: type[ServerConfig], key: str, name: str, text: str) -> Any:
     """Return a query option as the TOML value it stands for."""
     wanted = _option_types(kind).get(name)
     if wanted is bool and text.lower() in ("true", "false"):
@@ -78,7 +78,7 @@ def _convert(kind: type[Server], key: str, name: str, text: str) -> Any:
     return text
 
 
-def _option_types(kind: type[Server]) -> dict[str, type]:
+def _option_types(kind: type[ServerConfig]) -> dict[str, type]:
     """Return the TOML type of each option."""
     stored: dict[Any, type] = {
         Secret: str,
@@ -89,7 +89,9 @@ def _option_types(kind: type[Server]) -> dict[str, type]:
     return {item.name: stored.get(hints[item.name], hints[item.name]) for item in fields(kind)}
 
 
-def _build(kind: type[Server], backend: str, where: str, table: Mapping[str, Any]) -> Server:
+def _build(
+    kind: type[ServerConfig], backend: str, where: str, table: Mapping[str, Any]
+) -> ServerConfig:
     types = _option_types(kind)
     for name, value in table.items():
         if name not in types:
@@ -114,7 +116,7 @@ def _build(kind: type[Server], backend: str, where: str, table: Mapping[str, Any
     return server
 
 
-def _require_different_names(backend: str, servers: list[Server]) -> None:
+def _require_different_names(backend: str, servers: list[ServerConfig]) -> None:
     names = [server.name for server in servers]
     for name in names:
         if name.startswith(REGISTERED):

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from provisioning.backends.base import ContentRefused, Files, Report
+from provisioning.backends.base import ContentRefused, Files, ReportProgress
 from provisioning.sandbox.generated_files import file_manifest, script_files, table_manifest
 from provisioning.sandbox.names import MANIFEST, manifest_name, safe_name
 from provisioning.sandbox.request import FileInput, LoadPlan, TableInput
@@ -56,7 +56,7 @@ class SandboxContent:
         self._check = check
         self._loader: _Loader | None = None
 
-    def load(self, files: Files, report: Report) -> None:
+    def load(self, files: Files, report: ReportProgress) -> None:
         """Write everything."""
         for path in DIRECTORIES:
             files.make_directory(path)
@@ -124,7 +124,7 @@ class _Loader:
         self,
         storage: Storage,
         files: Files,
-        report: Report,
+        report: ReportProgress,
         scratch: Path,
         check: Callable[[], None],
     ) -> None:

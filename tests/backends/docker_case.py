@@ -13,7 +13,7 @@ from typing import Any
 
 from devstack import images
 from devstack.docker import DockerEngine
-from provisioning.backends.base import Content, Files, Owner, Report, Spec
+from provisioning.backends.base import Content, Files, Owner, ReportProgress, Spec
 from provisioning.backends.docker import Certificate, DockerBackend
 from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.configuration.servers import DockerServer
@@ -41,7 +41,7 @@ class Loading:
         self._load = load
         self.packages = packages
 
-    def load(self, files: Files, report: Report) -> None:
+    def load(self, files: Files, report: ReportProgress) -> None:
         self._load(files)
 
 
@@ -90,7 +90,7 @@ class DockerCase:
         content: Content | None = None,
         *,
         by: Lease | None = None,
-        report: Report = say_nothing,
+        report: ReportProgress = say_nothing,
     ) -> None:
         password = password or generate_password()
         self.backend.build(spec, password, by or lease(), content, report)

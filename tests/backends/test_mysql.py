@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from devstack.mariadb import MariaDB
 from provisioning.backends.mysql import MySQLBackend
-from provisioning.backends.mysql.backend import TOGETHER
+from provisioning.backends.mysql.backend import LOGINS_PER_STATEMENT
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.state.claims import ClaimLost
@@ -60,7 +60,7 @@ def test_drop_removes_routines_triggers_and_events(sandbox: MySQLCase) -> None:
 
 
 def test_many_go_together_with_their_sessions(plain: MySQLCase, sandbox: MySQLCase) -> None:
-    made = [plain.made() for _ in range(TOGETHER + 2)]
+    made = [plain.made() for _ in range(LOGINS_PER_STATEMENT + 2)]
     shared, _ = sandbox.made(person="4")
     specs = [spec for spec, _ in made]
     with plain.session(*made[0]) as first, plain.session(*made[-1], autocommit=False) as last:
@@ -68,7 +68,10 @@ def test_many_go_together_with_their_sessions(plain: MySQLCase, sandbox: MySQLCa
             cursor.execute("CREATE TABLE t (a INT)")
             cursor.execute("INSERT INTO t VALUES (1)")
         removals = [(spec, lease()) for spec in (*specs[:3], shared, *specs[3:])]
-        assert list(plain.backend.drop_many(removals)) == [specs[:TOGETHER], specs[TOGETHER:]]
+        assert list(plain.backend.drop_many(removals)) == [
+            specs[:LOGINS_PER_STATEMENT],
+            specs[LOGINS_PER_STATEMENT:],
+        ]
         for connection in (first, last):
             with pytest.raises(pymysql.Error), connection.cursor() as cursor:
                 cursor.execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""Places at a server, and connections that are lent while it is silent."""
+"""Connection slots at a server, and connections that are lent while it is silent."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import pytest
 from provisioning.backends.base import EngineBusy, EngineError, EngineUnavailable, step_of
 from provisioning.backends.connections import slots
 from provisioning.backends.connections.pool import AdminPool
-from provisioning.backends.connections.slots import Places
+from provisioning.backends.connections.slots import ConnectionSlots
 from tests.support.deadlines import DEADLINE, ENDLESS
 
 #: Seconds.
@@ -18,12 +18,12 @@ TIMEOUT = 2.0
 
 
 @contextmanager
-def full(timeout: float) -> Iterator[Places]:
-    """Yield one place, which another thread has taken."""
-    places, over, taken = Places("db1", 1, timeout), threading.Event(), threading.Event()
+def full(timeout: float) -> Iterator[ConnectionSlots]:
+    """Yield one slot, which another thread has taken."""
+    held, over, taken = ConnectionSlots("db1", 1, timeout), threading.Event(), threading.Event()
 
     def hold() -> None:
-        with places.take():
+        with held.take():
             taken.set()
             over.wait(ENDLESS)
 
@@ -31,26 +31,26 @@ def full(timeout: float) -> Iterator[Places]:
     holder.start()
     assert taken.wait(DEADLINE)
     try:
-        yield places
+        yield held
     finally:
         over.set()
         holder.join()
 
 
-def seconds_until_refused(places: Places, reason: str) -> float:
+def seconds_until_refused(held: ConnectionSlots, reason: str) -> float:
     start = time.monotonic()
-    with pytest.raises(EngineBusy, match=reason), places.take():
+    with pytest.raises(EngineBusy, match=reason), held.take():
         pytest.fail("there is no place")
     return time.monotonic() - start
 
 
 def test_at_a_silent_server_nobody_queues() -> None:
     timeout = 10.0
-    with full(timeout) as places:
-        first = seconds_until_refused(places, "silent")
+    with full(timeout) as held:
+        first = seconds_until_refused(held, "silent")
         assert first < timeout
         # Once the silence is known, nobody waits for it again.
-        assert seconds_until_refused(places, "silent") < first / 2
+        assert seconds_until_refused(held, "silent") < first / 2
 
 
 def test_a_server_that_answers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +73,14 @@ def test_a_server_that_answers_is_waited_for(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_place_that_is_given_back_goes_to_who_waits() -> None:
-    places = Places("db1", 1, timeout=60)
+    held = ConnectionSlots("db1", 1, timeout=60)
     let_in = threading.Event()
 
     def enter() -> None:
-        with places.take():
+        with held.take():
             let_in.set()
 
-    with places.take():
+    with held.take():
         waiting = threading.Thread(target=enter)
         waiting.start()
         assert not let_in.wait(0.05)

@@ -6,31 +6,31 @@ import pytest
 
 from provisioning.backends.base import EngineBusy, EngineUnavailable
 from provisioning.backends.connections import circuit_breaker, sessions
-from provisioning.backends.connections.circuit_breaker import Circuit
-from provisioning.backends.connections.sessions import OpenSessions, SessionPicture
+from provisioning.backends.connections.circuit_breaker import CircuitBreaker
+from provisioning.backends.connections.sessions import OpenSessions, SessionCache
 from tests.support.deadlines import DEADLINE
 
 
-def fail(guard: Circuit, error: Exception) -> None:
+def fail(guard: CircuitBreaker, error: Exception) -> None:
     with guard.guard():
         raise error
 
 
-def silence(guard: Circuit) -> None:
+def silence(guard: CircuitBreaker) -> None:
     for _ in range(circuit_breaker.FAILURES_TO_OPEN):
         with pytest.raises(EngineUnavailable, match="no answer"):
             fail(guard, EngineUnavailable("no answer"))
 
 
 def test_a_silent_server_is_refused_at_once_after_three_failures() -> None:
-    guard = Circuit("db1")
+    guard = CircuitBreaker("db1")
     silence(guard)
     with pytest.raises(EngineUnavailable, match="did not answer lately"), guard.guard():
         pytest.fail("the block must not run")
 
 
 def test_a_busy_server_is_not_silent() -> None:
-    guard = Circuit("db1")
+    guard = CircuitBreaker("db1")
     for _ in range(10):
         with pytest.raises(EngineBusy):
             fail(guard, EngineBusy("locked"))
@@ -40,7 +40,7 @@ def test_a_busy_server_is_not_silent() -> None:
 
 def test_a_trial_after_the_pause_closes_the_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.0)
-    guard = Circuit("db1")
+    guard = CircuitBreaker("db1")
     silence(guard)
     with guard.guard():
         pass
@@ -65,8 +65,8 @@ class Server:
         self.connections += 1
         self.sessions = {user: frozenset({database})}
 
-    def picture(self) -> SessionPicture:
-        return SessionPicture(self.take, lambda: self.connections)
+    def picture(self) -> SessionCache:
+        return SessionCache(self.take, lambda: self.connections)
 
 
 def test_a_new_connection_is_seen_at_once_whatever_was_read_before() -> None:
@@ -103,7 +103,7 @@ def test_an_old_picture_shows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = server.picture()
     assert picture.databases_of("ada")
     server.sessions = {}
-    monkeypatch.setattr(sessions, "PICTURE_SECONDS", 0.0)
+    monkeypatch.setattr(sessions, "SNAPSHOT_SECONDS", 0.0)
     assert not picture.databases_of("ada")
 
 
@@ -117,7 +117,7 @@ def test_who_waited_for_a_picture_that_failed_does_not_ask_anew() -> None:
         go.wait(DEADLINE)
         raise EngineUnavailable("no answer")
 
-    picture = SessionPicture(take, lambda: 7)
+    picture = SessionCache(take, lambda: 7)
 
     def read() -> None:
         with pytest.raises(EngineUnavailable, match="no answer") as failure:
@@ -146,7 +146,7 @@ def test_readers_at_one_moment_share_a_picture() -> None:
         go.wait(DEADLINE)
         return {"ada": frozenset({None})}
 
-    picture = SessionPicture(take, lambda: 7)
+    picture = SessionCache(take, lambda: 7)
     threads = [threading.Thread(target=picture.databases_of, args=("ada",)) for _ in range(20)]
     for thread in threads:
         thread.start()

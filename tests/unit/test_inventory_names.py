@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from provisioning.backends.base import Owner, Spec
 from provisioning.backends.mysql import MySQLBackend
-from provisioning.backends.mysql.inventory import Names
+from provisioning.backends.mysql.inventory import NameReader
 from provisioning.backends.naming import bears_prefix
 from tests.backends.case import NO_LIMITS
 
@@ -32,7 +32,7 @@ def test_our_own_names_are_read_as_what_they_are(
     prefix: str, owner: Owner, type_: str, number: int
 ) -> None:
     spec = plan(prefix, owner, type_, number)
-    names = Names("one", prefix)
+    names = NameReader("one", prefix)
     assert names.database(spec.object_name, spec.user_name).spec == spec
     login = names.login(spec.user_name, "%").spec
     # A name that had to be cut is nobody's.
@@ -50,7 +50,7 @@ def test_names_of_an_installation_whose_prefix_starts_like_ours_are_not_ours(
 ) -> None:
     assume(ours != theirs)
     spec = plan(theirs, owner, type_, number)
-    names = Names("one", ours)
+    names = NameReader("one", ours)
     if bears_prefix(spec.object_name, ours):
         assert names.database(spec.object_name, None).spec is None
     if bears_prefix(spec.user_name, ours):

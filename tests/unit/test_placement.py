@@ -6,7 +6,7 @@ import pytest
 
 from provisioning.backends.base import Placement
 from provisioning.backends.servers import placement
-from provisioning.backends.servers.placement import Loads
+from provisioning.backends.servers.placement import ServerLoads
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import MySQLServer
 from provisioning.state.bootstrap import prepare_state
@@ -46,7 +46,7 @@ def test_new_credentials_go_to_the_least_loaded_server(database: Database) -> No
     for number in (1, 2, 3):
         record(database, number, "one", CredentialsState.ACTIVE)
     record(database, 4, "two", CredentialsState.ACTIVE)
-    loads = Loads(database)
+    loads = ServerLoads(database)
     chosen = [loads.choose("mysql", places(one=None, two=None), None) for _ in range(4)]
     assert chosen == ["two", "two", "one", "two"]
 
@@ -54,19 +54,19 @@ def test_new_credentials_go_to_the_least_loaded_server(database: Database) -> No
 def test_what_is_gone_does_not_count(database: Database) -> None:
     record(database, 1, "one", CredentialsState.DROPPED)
     record(database, 2, "two", CredentialsState.ACTIVE)
-    assert Loads(database).choose("mysql", places(one=None, two=None), None) == "one"
+    assert ServerLoads(database).choose("mysql", places(one=None, two=None), None) == "one"
 
 
 def test_a_person_stays_where_the_login_is_while_it_takes_new_ones(database: Database) -> None:
     record(database, 1, "one", CredentialsState.ACTIVE)
-    loads = Loads(database)
+    loads = ServerLoads(database)
     assert loads.choose("mysql", places(one=None, two=None), "one") == "one"
     assert loads.choose("mysql", places(two=None), "one") == "two"
 
 
 def test_a_full_server_takes_nothing(database: Database) -> None:
     record(database, 1, "one", CredentialsState.ACTIVE)
-    loads = Loads(database)
+    loads = ServerLoads(database)
     assert loads.choose("mysql", places(one=1, two=1), "one") == "two"
     assert loads.choose("mysql", places(one=1, two=1), "one") is None
     assert loads.choose("mysql", [], None) is None
@@ -76,7 +76,7 @@ def test_loads_are_counted_anew_after_a_while(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "COUNT_SECONDS", 0.0)
-    loads = Loads(database)
+    loads = ServerLoads(database)
     assert loads.choose("mysql", places(one=1), None) == "one"
     # Nothing was recorded, so the place is free again.
     assert loads.choose("mysql", places(one=1), None) == "one"
@@ -88,7 +88,7 @@ def test_a_drained_server_is_no_choice() -> None:
 
 
 def test_what_is_refused_after_the_choice_does_not_fill_the_server(database: Database) -> None:
-    loads = Loads(database)
+    loads = ServerLoads(database)
     for _ in range(3):
         assert loads.choose("mysql", places(one=1), None) == "one"
         loads.give_back("mysql", "one")

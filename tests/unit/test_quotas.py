@@ -16,7 +16,7 @@ from provisioning import errors
 from provisioning.access.quotas import Quotas
 from provisioning.access.tokens import Caller, Principal
 from provisioning.backends.base import Backend, Owner, Placement, Spec
-from provisioning.backends.servers.placement import Loads
+from provisioning.backends.servers.placement import ServerLoads
 from provisioning.cli.main import cli
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.config import Config
@@ -299,7 +299,7 @@ def test_refusals_do_not_make_a_server_look_full(
 ) -> None:
     project, installation = Project(clean, credentials=1), clean.installation
     monkeypatch.setitem(installation.backends, "mysql", cast(Backend, SmallServer()))
-    monkeypatch.setattr(installation, "loads", Loads(project.database))
+    monkeypatch.setattr(installation, "loads", ServerLoads(project.database))
     project.take("1")
     caller = Caller(project.principal("2"), Secret(""))
     for _ in range(3):

@@ -8,7 +8,7 @@ import pytest
 from provisioning.backends.base import EngineUnavailable
 from provisioning.backends.servers import fleet
 from provisioning.backends.servers.admin_password import AdminPassword
-from provisioning.backends.servers.fleet import GrowingFleet
+from provisioning.backends.servers.fleet import DynamicFleet
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import MySQLServer
 
@@ -90,14 +90,14 @@ def server(name: str, **options: Any) -> MySQLServer:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for new servers each time."""
-    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(fleet, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(fleet, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(fleet, "UNKNOWN_SERVER_REFRESH_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("at_once")
 def test_a_fleet_takes_up_what_is_new_or_changed_and_keeps_the_rest() -> None:
     known: list[MySQLServer] | None = []
-    fleet: GrowingFleet[MySQLServer, Node] = GrowingFleet(Node, [server("one")], lambda: known)
+    fleet: DynamicFleet[MySQLServer, Node] = DynamicFleet(Node, [server("one")], lambda: known)
     one = fleet["one"]
     assert [place.server for place in fleet.placements("sandbox")] == ["one"]
     known = [server("registered-1", takes_new=False)]
@@ -125,7 +125,7 @@ def test_reads_of_a_known_server_do_not_ask_the_state_each() -> None:
         asked.append(time.monotonic())
         return []
 
-    fleet: GrowingFleet[MySQLServer, Node] = GrowingFleet(Node, [server("one")], look)
+    fleet: DynamicFleet[MySQLServer, Node] = DynamicFleet(Node, [server("one")], look)
     for _ in range(1000):
         assert fleet["one"].config.name == "one"
     assert len(asked) == 1

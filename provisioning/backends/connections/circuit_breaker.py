@@ -11,7 +11,7 @@ FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 3.0
 
 
-class Circuit:
+class CircuitBreaker:
     """Lets calls through until three in a row found the server unavailable.
 
     Then one call in three seconds tries again, and the first success closes the circuit. A

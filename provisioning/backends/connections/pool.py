@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from provisioning.backends.base import EngineBusy, EngineError, EngineUnavailable
-from provisioning.backends.connections.circuit_breaker import Circuit
-from provisioning.backends.connections.slots import Places
+from provisioning.backends.connections.circuit_breaker import CircuitBreaker
+from provisioning.backends.connections.slots import ConnectionSlots
 
 #: Seconds after which a pooled connection is asked whether it still works before use.
 IDLE_SECONDS = 0.5
@@ -43,8 +43,8 @@ class AdminPool:
         self._ping = ping
         self._translate = translate
         self._driver_error = driver_error
-        self._circuit = Circuit(server)
-        self._places = Places(server, size, timeout)
+        self._circuit = CircuitBreaker(server)
+        self._slots = ConnectionSlots(server, size, timeout)
         self._pool = QueuePool(
             self._connect,
             pool_size=size,
@@ -57,7 +57,7 @@ class AdminPool:
     def lend(self) -> Iterator[PoolProxiedConnection]:
         """Lend a connection; after an error it is closed, and its locks go with it."""
         self._waiting.since = time.monotonic()
-        with self._circuit.guard(), self._places.take():
+        with self._circuit.guard(), self._slots.take():
             connection = self._checkout()
             try:
                 yield connection
@@ -74,7 +74,7 @@ class AdminPool:
 
     def answered(self) -> None:
         """Note that the server has answered a statement just now."""
-        self._places.answered()
+        self._slots.answered()
 
     def close(self) -> None:
         """Close the connections that nobody has borrowed."""
@@ -84,7 +84,7 @@ class AdminPool:
         try:
             connection = self._pool.connect()
             if time.monotonic() - connection.info.get("used", 0.0) > IDLE_SECONDS:
-                connection = self._revived(connection)
+                connection = self._tested(connection)
             return connection
         except self._driver_error as problem:
             error = self._translate(problem)
@@ -102,7 +102,7 @@ class AdminPool:
             self._silent_at = time.monotonic()
             raise
 
-    def _revived(self, connection: PoolProxiedConnection) -> PoolProxiedConnection:
+    def _tested(self, connection: PoolProxiedConnection) -> PoolProxiedConnection:
         """Return a connection that answers: after a server's restart the pooled ones do not."""
         asked = time.monotonic()
         try:

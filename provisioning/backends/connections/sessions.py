@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from provisioning.backends.base import EngineError
 
 #: Seconds a picture serves.
-PICTURE_SECONDS = 1.0
+SNAPSHOT_SECONDS = 1.0
 
 #: Databases (or None) of the open sessions, by user name.
 OpenSessions = Mapping[str, frozenset[str | None]]
@@ -21,7 +21,7 @@ def group_by_user(rows: Iterable[tuple[str, str | None]]) -> OpenSessions:
     return {user: frozenset(names) for user, names in databases.items()}
 
 
-class SessionPicture:
+class SessionCache:
     """The sessions of one server, by user name, at most a second old.
 
     ``take`` asks the server for a picture, and ``count`` for the number of connections it ever
@@ -36,7 +36,7 @@ class SessionPicture:
         self._take = take
         self._count = count
         self._lock = threading.Lock()
-        self._picture: OpenSessions = {}
+        self._snapshot: OpenSessions = {}
         self._connections: int | None = None
         self._started = float("-inf")
         self._failure: EngineError | None = None
@@ -60,15 +60,15 @@ class SessionPicture:
                 raise
 
     def _look(self, user: str, database: str | None, asked: float) -> frozenset[str | None]:
-        found = self._picture.get(user, frozenset())
+        found = self._snapshot.get(user, frozenset())
         if self._started < asked and not self._serves(found, database):
             self._renew()
-            found = self._picture.get(user, frozenset())
+            found = self._snapshot.get(user, frozenset())
         return found
 
     def _serves(self, found: frozenset[str | None], database: str | None) -> bool:
         """Return whether the picture, taken before the question, still answers it."""
-        if time.monotonic() - self._started >= PICTURE_SECONDS:
+        if time.monotonic() - self._started >= SNAPSHOT_SECONDS:
             return False
         if found:
             return database is None or database in found
@@ -78,5 +78,5 @@ class SessionPicture:
         started = time.monotonic()
         # Counted first: who comes between the two is seen by the next comparison.
         self._connections = self._count()
-        self._picture = self._take()
+        self._snapshot = self._take()
         self._started = started

@@ -13,7 +13,7 @@ from provisioning.backends.base import EngineBusy
 SILENCE_SHARE = 0.1
 
 
-class Places:
+class ConnectionSlots:
     """Lets as many callers in as there are connections; further ones queue.
 
     They queue only while the server answers those before them: at a silent one they fail at
@@ -34,7 +34,7 @@ class Places:
     def take(self) -> Iterator[None]:
         """Hold a place for the block; raise ``EngineBusy`` when there is none in time."""
         with self._change:
-            self._await_place()
+            self._await_slot()
             self._taken += 1
             # The silence before is nobody's: whoever comes now has to be given time.
             self._answered_at = time.monotonic()
@@ -49,7 +49,7 @@ class Places:
         """Note that the server has answered somebody just now."""
         self._answered_at = time.monotonic()
 
-    def _await_place(self) -> None:
+    def _await_slot(self) -> None:
         end = time.monotonic() + self._timeout
         while self._taken >= self._size:
             now = time.monotonic()
@@ -61,7 +61,7 @@ class Places:
             self._change.wait(min(silent_at, end) - now)
 
 
-class Lanes:
+class BatchSlots:
     """Lets ``width`` callers in at once on each server, and turns further ones away."""
 
     def __init__(self, width: int) -> None:

@@ -22,7 +22,7 @@ from provisioning.backends.base import (
     Owner,
     Placement,
     PortTaken,
-    Report,
+    ReportProgress,
     ServerObject,
     Spec,
 )
@@ -32,8 +32,8 @@ from provisioning.backends.docker.certificate import Certificate, read_certifica
 from provisioning.backends.docker.check import check_engine
 from provisioning.backends.docker.connections import TABLES_COMMAND, count_connections
 from provisioning.backends.docker.engine import Container, Engine
-from provisioning.backends.docker.images import KINDS, SECRETS_DIRECTORY
-from provisioning.backends.docker.ownership import Owned, take_inventory
+from provisioning.backends.docker.images import SANDBOX_TYPES, SECRETS_DIRECTORY
+from provisioning.backends.docker.ownership import OwnedObjects, take_inventory
 from provisioning.backends.docker.readiness import wait_until_ready
 from provisioning.backends.naming import USER_NAME_LIMIT, build_name
 from provisioning.backends.servers.fleet import Fleet
@@ -90,7 +90,11 @@ class DockerBackend:
     def plan(self, prefix: str, owner: Owner, type_: str, credentials_id: int, server: str) -> Spec:
         """Choose the names; the port is the caller's to choose, out of ``ports``."""
         user = build_name(
-            prefix, KINDS[type_].user, owner.project_id, owner.token_id, limit=USER_NAME_LIMIT
+            prefix,
+            SANDBOX_TYPES[type_].user,
+            owner.project_id,
+            owner.token_id,
+            limit=USER_NAME_LIMIT,
         )
         name = build_name(prefix, "sandbox", str(credentials_id), limit=OBJECT_NAME_LIMIT)
         return Spec(credentials_id, type_, server, user, name)
@@ -108,7 +112,7 @@ class DockerBackend:
     # Create -------------------------------------------------------------------------
 
     def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
-        self.build(spec, password, lease, None, _say_nothing)
+        self.build(spec, password, lease, None, _ignore_progress)
 
     def build(
         self,
@@ -116,7 +120,7 @@ class DockerBackend:
         password: Secret,
         lease: Lease,
         content: Content | None,
-        report: Report,
+        report: ReportProgress,
     ) -> None:
         engine = self._engines[spec.server]
         certificate = self._certificate(engine.config)
@@ -174,14 +178,14 @@ class DockerBackend:
 
     def in_use(self, spec: Spec) -> bool:
         tables = self._output(spec, TABLES_COMMAND)
-        return tables is not None and count_connections(tables, KINDS[spec.type].port) > 0
+        return tables is not None and count_connections(tables, SANDBOX_TYPES[spec.type].port) > 0
 
     def activity(self, spec: Spec) -> dict[str, Any] | None:
         output = self._output(spec, ACTIVITY_COMMAND)
         if output is None:
             return None
         return {
-            "connections": count_connections(output, KINDS[spec.type].port),
+            "connections": count_connections(output, SANDBOX_TYPES[spec.type].port),
             **read_activity(output),
         }
 
@@ -235,7 +239,7 @@ class DockerBackend:
         lease.check()
         engine.restart(container.id)
         wait_until_ready(engine, spec, certificate, check=lease.check)
-        return count_connections(tables, KINDS[spec.type].port)
+        return count_connections(tables, SANDBOX_TYPES[spec.type].port)
 
     def drop(self, spec: Spec, lease: Lease) -> None:
         engine = self._engines[spec.server]
@@ -250,12 +254,12 @@ class DockerBackend:
             _require_refused(engine.config, spec.port)
         failpoint("drop.checked")
 
-    def _owned(self, engine: Engine, spec: Spec) -> Owned:
-        return Owned(engine, spec, self._code())
+    def _owned(self, engine: Engine, spec: Spec) -> OwnedObjects:
+        return OwnedObjects(engine, spec, self._code())
 
 
-def _say_nothing(step: str, percent: int, message: str) -> None:
-    """Report to nobody."""
+def _ignore_progress(step: str, percent: int, message: str) -> None:
+    """Drop the report: nobody waits for it."""
 
 
 def _require_refused(config: DockerServer, port: int) -> None:

@@ -18,14 +18,14 @@ from provisioning.backends.base import (
     EngineRefused,
     NameInUse,
     PortTaken,
-    Report,
+    ReportProgress,
     Spec,
 )
 from provisioning.backends.docker.archive import USER_ID, Archive
 from provisioning.backends.docker.certificate import Certificate
 from provisioning.backends.docker.engine import Engine, NameTaken, NoQuota
-from provisioning.backends.docker.images import KINDS, SECRETS_DIRECTORY
-from provisioning.backends.docker.ownership import Owned
+from provisioning.backends.docker.images import SANDBOX_TYPES, SECRETS_DIRECTORY
+from provisioning.backends.docker.ownership import OwnedObjects
 from provisioning.backends.docker.readiness import require_running, wait_until_ready
 from provisioning.configuration.secrets import Secret
 from provisioning.state.claims import ClaimLost, Lease
@@ -56,11 +56,11 @@ class Build:
         code: str,
         certificate: Certificate | None,
         lease: Lease,
-        report: Report,
+        report: ReportProgress,
     ) -> None:
         self._engine = engine
         self._spec = spec
-        self._owned = Owned(engine, spec, code)
+        self._owned = OwnedObjects(engine, spec, code)
         self._certificate = certificate
         self._lease = lease
         self._report = report
@@ -135,7 +135,7 @@ class Build:
             "hostname": f"{self._spec.type}-{self._spec.credentials_id}",
             "labels": self._owned.labels,
             "user": f"{USER_ID}:{USER_ID}",
-            "ports": [KINDS[self._spec.type].port],
+            "ports": [SANDBOX_TYPES[self._spec.type].port],
         }
 
     def _limits(self, quota: bool) -> dict[str, object]:
@@ -150,7 +150,7 @@ class Build:
         memory = f"{config.memory_mb}m"
         return {
             "network_mode": self._network_id,
-            "port_bindings": {KINDS[self._spec.type].port: (config.bind, self._port)},
+            "port_bindings": {SANDBOX_TYPES[self._spec.type].port: (config.bind, self._port)},
             # Unlike `nano_cpus` a quota may exceed what the host has.
             "cpu_period": CPU_PERIOD,
             "cpu_quota": int(config.cpus * CPU_PERIOD),
@@ -229,7 +229,7 @@ class Build:
         require_running(self._engine, self._spec, self._secrets)
 
     def _wait(self) -> None:
-        self._report("page", PAGE, f"Waiting for {KINDS[self._spec.type].word}")
+        self._report("page", PAGE, f"Waiting for {SANDBOX_TYPES[self._spec.type].word}")
         wait_until_ready(
             self._engine,
             self._spec,

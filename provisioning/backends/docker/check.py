@@ -10,7 +10,7 @@ from cryptography import x509
 from provisioning.backends.base import EngineError, Health
 from provisioning.backends.docker.certificate import read_certificate
 from provisioning.backends.docker.engine import Engine
-from provisioning.backends.docker.images import KINDS
+from provisioning.backends.docker.images import SANDBOX_TYPES
 from provisioning.configuration.servers import DockerServer
 
 #: What `docker info` says of a limit, and the limit.
@@ -26,7 +26,7 @@ def check_engine(engine: Engine) -> Health:
         info = engine.describe()
         missing = [
             image
-            for image in (config.image(type_) for type_ in KINDS if config.takes(type_))
+            for image in (config.image(type_) for type_ in SANDBOX_TYPES if config.takes(type_))
             if not engine.has_image(image)
         ]
     except EngineError as problem:

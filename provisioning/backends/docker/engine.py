@@ -26,7 +26,7 @@ from provisioning.backends.base import (
     EngineUnavailable,
     PortTaken,
 )
-from provisioning.backends.connections.circuit_breaker import Circuit
+from provisioning.backends.connections.circuit_breaker import CircuitBreaker
 from provisioning.configuration.servers import DockerServer
 
 #: Making and removing waits in the engine's own queue, so it gets more time than a look. Each
@@ -86,7 +86,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledObject:
     """A container or a network in a list."""
 
     kind: str
@@ -102,7 +102,7 @@ class Engine:
     def __init__(self, config: DockerServer, timeout: float) -> None:
         self.config = config
         self._timeout = timeout
-        self._circuit = Circuit(config.name)
+        self._circuit = CircuitBreaker(config.name)
         #: The API's version, once the engine told it.
         self._version = ""
         #: False once the engine refused a limit of a container's disk.
@@ -138,7 +138,7 @@ class Engine:
                 return None
         return Network(found["Id"], found["Labels"] or {}, tuple(found.get("Containers") or ()))
 
-    def find_labelled(self, label: str, value: str) -> list[Labelled]:
+    def find_labelled(self, label: str, value: str) -> list[LabelledObject]:
         """Return the containers, running or not, and the networks that have a label."""
         wanted = {"label": f"{label}={value}"}
         with self._calls() as client:
@@ -147,7 +147,7 @@ class Engine:
         return [
             *(
                 # One that is half removed may have lost its name.
-                Labelled(
+                LabelledObject(
                     "container",
                     (one["Names"] or [one["Id"]])[0].lstrip("/"),
                     one["Labels"],
@@ -156,7 +156,7 @@ class Engine:
                 for one in containers
             ),
             *(
-                Labelled("network", one["Name"], one["Labels"], _moment(one["Created"]))
+                LabelledObject("network", one["Name"], one["Labels"], _moment(one["Created"]))
                 for one in networks
             ),
         ]

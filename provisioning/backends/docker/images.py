@@ -7,7 +7,7 @@ SECRETS_DIRECTORY = "/run/provisioning"
 
 
 @dataclass(frozen=True)
-class Kind:
+class SandboxType:
     """What an image of one type does."""
 
     #: How user names begin (contract section 10).
@@ -18,7 +18,7 @@ class Kind:
     word: str
 
 
-KINDS = {
-    "jupyter": Kind(user="jupy", port=8888, word="Jupyter"),
-    "rstudio": Kind(user="rstu", port=8787, word="RStudio"),
+SANDBOX_TYPES = {
+    "jupyter": SandboxType(user="jupy", port=8888, word="Jupyter"),
+    "rstudio": SandboxType(user="rstu", port=8787, word="RStudio"),
 }

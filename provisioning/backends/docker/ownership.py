@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 
 from provisioning.backends.base import EngineBusy, ServerObject, Spec
-from provisioning.backends.docker.engine import Container, Engine, Labelled, Network
-from provisioning.backends.docker.images import KINDS
+from provisioning.backends.docker.engine import Container, Engine, LabelledObject, Network
+from provisioning.backends.docker.images import SANDBOX_TYPES
 from provisioning.backends.naming import ID_PATTERN
 
 INSTANCE_LABEL = "provisioning.instance"
@@ -13,7 +13,7 @@ CREDENTIALS_LABEL = "provisioning.credentials"
 TYPE_LABEL = "provisioning.type"
 
 
-class Owned:
+class OwnedObjects:
     """The container and the network that bear a sandbox's name and our labels.
 
     ``code`` is the installation's, which never changes. What lacks it is somebody else's,
@@ -78,9 +78,9 @@ def take_inventory(engine: Engine, code: str) -> list[ServerObject]:
     ]
 
 
-def _spec(server: str, one: Labelled) -> Spec | None:
+def _spec(server: str, one: LabelledObject) -> Spec | None:
     number, type_ = one.labels.get(CREDENTIALS_LABEL, ""), one.labels.get(TYPE_LABEL)
-    if type_ not in KINDS or not re.fullmatch(ID_PATTERN, number):
+    if type_ not in SANDBOX_TYPES or not re.fullmatch(ID_PATTERN, number):
         return None
     # Nobody is asked for the user's name when a sandbox is removed.
     return Spec(int(number), type_, server, "", one.name)

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from provisioning.backends.base import EngineError, EngineRefused, Spec
 from provisioning.backends.docker.engine import Container, Engine
-from provisioning.backends.docker.images import KINDS
+from provisioning.backends.docker.images import SANDBOX_TYPES
 from provisioning.backends.docker.page import Page
 
 #: Seconds between two looks at the page, and at the container: the engine waits twice as long
@@ -34,7 +34,7 @@ def wait_until_ready(
     reason if its ``secrets`` are known, since they are taken out of it.
     """
     config = engine.config
-    kind = KINDS[spec.type]
+    kind = SANDBOX_TYPES[spec.type]
     page = Page(config.probe_host or config.public_host, spec.port or 0, kind.word, certificate)
     start = time.monotonic()
     look_at = 0.0

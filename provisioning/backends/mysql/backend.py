@@ -35,7 +35,7 @@ from provisioning.backends.naming import (
     quote_mysql_name,
 )
 from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
-from provisioning.backends.servers.fleet import GrowingFleet
+from provisioning.backends.servers.fleet import DynamicFleet
 from provisioning.backends.sql import PasswordSQLBackend
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret
@@ -51,14 +51,13 @@ _TOO_MANY_USER_CONNECTIONS = {ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHE
 #: Seconds until killed sessions must be gone.
 SESSIONS_PATIENCE = 8.0
 #: Logins that one statement drops: more are hardly faster, and everybody's logins wait meanwhile.
-TOGETHER = 8
+LOGINS_PER_STATEMENT = 8
 
 
 class MySQLBackend(PasswordSQLBackend[Server]):
     """Credentials on MySQL and MariaDB servers (contract section 10)."""
 
     name = "mysql"
-    ends_passwords = False
     parts = frozenset({"database", "login", "grant"})
 
     def __init__(
@@ -71,7 +70,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         registered: Callable[[], Iterable[MySQLServer] | None] = tuple,
         recorded: RecordedPasswords = nothing_recorded,
     ) -> None:
-        fleet: GrowingFleet[MySQLServer, Server] = GrowingFleet(
+        fleet: DynamicFleet[MySQLServer, Server] = DynamicFleet(
             lambda config: Server(config, timeout, connections, recorded), servers, registered
         )
         super().__init__(fleet, limits)
@@ -132,7 +131,9 @@ class MySQLBackend(PasswordSQLBackend[Server]):
 
     def _create_database(self, run: Statements, spec: Spec, lease: Lease) -> None:
         database = quote_mysql_name(spec.object_name)
-        if not run.ignoring({_DATABASE_EXISTS}, f"CREATE DATABASE {database}") and _first(lease):
+        if not run.ignoring(
+            {_DATABASE_EXISTS}, f"CREATE DATABASE {database}"
+        ) and _is_first_attempt(lease):
             raise NameInUse(f"server {spec.server}: database {spec.object_name} exists")
 
     def _create_login(
@@ -142,7 +143,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         values = (ANY_HOST, password.reveal())
         if run.ignoring({_USER_EXISTS}, f"CREATE USER {identity}", *values):
             return
-        if _first(lease) and not self.shares_login(spec.type):
+        if _is_first_attempt(lease) and not self.shares_login(spec.type):
             run(f"DROP DATABASE {quote_mysql_name(spec.object_name)}")
             raise NameInUse(f"server {spec.server}: user {spec.user_name} exists")
         run(f"ALTER USER {identity}", *values)
@@ -224,8 +225,8 @@ class MySQLBackend(PasswordSQLBackend[Server]):
 
     def drop_many(self, removals: Sequence[tuple[Spec, Lease]]) -> Iterator[list[Spec]]:
         alone = [one for one in removals if not self.shares_login(one[0].type)]
-        for first in range(0, len(alone), TOGETHER):
-            group = alone[first : first + TOGETHER]
+        for first in range(0, len(alone), LOGINS_PER_STATEMENT):
+            group = alone[first : first + LOGINS_PER_STATEMENT]
             specs = [spec for spec, _ in group]
             server = self._servers[specs[0].server]
             with self._removing(server, group) as run:
@@ -281,7 +282,7 @@ def _grant_pattern(server: Server, spec: Spec) -> str:
     return quote_mysql_name(granted_database(spec.object_name, wildcards=server.grant_wildcards))
 
 
-def _first(lease: Lease) -> bool:
+def _is_first_attempt(lease: Lease) -> bool:
     """Return whether nobody has worked on this row before, so nothing of it can exist."""
     return lease.token == 1
 
@@ -341,10 +342,10 @@ def _end_sessions(
 
     Returns once they are gone from the server's list.
     """
-    query = f"SELECT id FROM {server.processlist} WHERE {_one_of('user', specs)}"
+    query = f"SELECT id FROM {server.processlist} WHERE {_in_condition('user', specs)}"
     values = [spec.user_name for spec in specs]
     if only_here:
-        query += f" AND {_one_of('db', specs)}"
+        query += f" AND {_in_condition('db', specs)}"
         values += [spec.object_name for spec in specs]
     ended: set[int] = set()
     end, pause = time.monotonic() + SESSIONS_PATIENCE, 0.001
@@ -359,7 +360,7 @@ def _end_sessions(
     return len(ended)
 
 
-def _one_of(column: str, specs: Sequence[Spec]) -> str:
+def _in_condition(column: str, specs: Sequence[Spec]) -> str:
     """Return the condition of a column that takes a value for each of them."""
     return f"{column} IN ({', '.join(['%s'] * len(specs))})"
 
@@ -390,9 +391,10 @@ def _is_granted(run: Statements, specs: Sequence[Spec]) -> bool:
     """Return whether a login has a grant on a database of theirs, however it is spelled."""
     names = [spec.object_name for spec in specs]
     escaped = [granted_database(name, wildcards=True) for name in names]
+    users, databases = _in_condition("User", specs), _in_condition("Db", specs)
     ((grants,),) = run(
         "SELECT COUNT(*) FROM mysql.db WHERE Host = %s "
-        f"AND {_one_of('User', specs)} AND ({_one_of('Db', specs)} OR {_one_of('Db', specs)})",
+        f"AND {users} AND ({databases} OR {databases})",
         ANY_HOST,
         *(spec.user_name for spec in specs),
         *names,

@@ -1,7 +1,7 @@
 """What a MySQL server has that bears the installation's prefix.
 
-Names are read strictly: what another installation or an operator called in a similar way is
-listed without a credential, so nobody takes it for ours.
+Names are read strictly: an object that another installation or an operator gave a similar name
+is listed without a credential, so nobody takes it for ours.
 """
 
 import re
@@ -36,7 +36,7 @@ def take_inventory(run: Statements, server: str, prefix: str) -> list[ServerObje
     grants = run(
         "SELECT User, Db FROM mysql.db WHERE Host = %s AND LEFT(User, %s) = %s", ANY_HOST, *start
     )
-    names = Names(server, prefix)
+    names = NameReader(server, prefix)
     granted = [
         grant
         for user, pattern in sorted(grants)
@@ -56,7 +56,7 @@ def take_inventory(run: Statements, server: str, prefix: str) -> list[ServerObje
     return [one for one in found if prefix or one.spec]
 
 
-class Names:
+class NameReader:
     """Reads the names of one server's objects."""
 
     def __init__(self, server: str, prefix: str) -> None:

@@ -80,7 +80,7 @@ class Registry:
         self._require_not_configured(wanted)
         while True:
             row = self._draft(wanted)
-            row.alive = self._look(row)
+            row.alive = self._is_alive(row)
             try:
                 with self._database.write() as session:
                     row = session.merge(row)
@@ -98,7 +98,7 @@ class Registry:
             row = session.get(RegisteredServer, number) if number is not None else None
         if row is None:
             raise errors.ServerNotFound
-        row.alive = self._look(row)
+        row.alive = self._is_alive(row)
         if row.alive:
             row.mode = ServerMode.ACTIVE
         # Only these two: meanwhile, somebody may have registered it anew.
@@ -138,7 +138,7 @@ class Registry:
             if (server.host.lower(), server.port) == (wanted.host, wanted.port):
                 raise errors.ParameterInvalid("host", f"it is the configured '{server.name}'")
 
-    def _look(self, row: RegisteredServer) -> bool:
+    def _is_alive(self, row: RegisteredServer) -> bool:
         """Return whether the server works; the log says what is wrong with it."""
         timeout = self._config["ENGINE_TIMEOUT_SECONDS"]
         server = Server(self._config_of(row), timeout, 1, self._recorded)

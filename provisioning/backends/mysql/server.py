@@ -15,7 +15,7 @@ from provisioning.backends.base import (
     EngineUnavailable,
     step_of,
 )
-from provisioning.backends.connections.sessions import OpenSessions, SessionPicture, group_by_user
+from provisioning.backends.connections.sessions import OpenSessions, group_by_user
 from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.server import Driver, EngineStatements, PasswordServer
 from provisioning.configuration.secrets import Secret
@@ -86,7 +86,6 @@ class Server(PasswordServer[MySQLServer, Statements]):
     ) -> None:
         super().__init__(config, timeout, connections, recorded)
         self._tls = ssl.create_default_context(cafile=config.tls_ca) if config.tls_ca else None
-        self.sessions = SessionPicture(self._list_sessions, self._count_connections)
         #: Read on each new connection; the family decides a few catalog queries.
         self.is_mariadb = True
         self.grant_wildcards = True

@@ -43,7 +43,7 @@ OWN_SESSION_PATIENCE = 2.0
 SESSIONS_PATIENCE = 8.0
 #: Seconds after a credential's end at which the database itself refuses its password: insurance
 #: against a missed sweep, late enough never to come before it.
-DOOR_MARGIN = 3600
+VALID_UNTIL_MARGIN = 3600
 
 
 class RedshiftBackend(PasswordSQLBackend[Server]):
@@ -114,7 +114,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         user, plain = quote_sql_name(spec.user_name), password.reveal()
         limit = self._limits[spec.type].connections or server.dialect.unlimited
         options = f"PASSWORD %s VALID UNTIL %s CONNECTION LIMIT {limit}"
-        until = _door_closes(spec.expires_at)
+        until = _valid_until(spec.expires_at)
         # The server logs a statement that fails, with the password in it: a second attempt looks.
         known = lease.token > 1 and run("SELECT 1 FROM pg_user WHERE usename = %s", spec.user_name)
         if not known and run.ignoring(
@@ -146,7 +146,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         run(f"ALTER SCHEMA {schema} OWNER TO {user}")
 
     def prolong(self, spec: Spec) -> None:
-        until = _door_closes(spec.expires_at)
+        until = _valid_until(spec.expires_at)
         with self._servers[spec.server].statements() as run:
             run(f"ALTER USER {quote_sql_name(spec.user_name)} VALID UNTIL %s", until)
 
@@ -212,11 +212,11 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 # Steps ----------------------------------------------------------------------------------
 
 
-def _door_closes(expires_at: int | None) -> str:
+def _valid_until(expires_at: int | None) -> str:
     """Return the VALID UNTIL of a credential that ends at ``expires_at`` milliseconds."""
     if expires_at is None:
         return "infinity"
-    moment = time.gmtime(expires_at // 1000 + DOOR_MARGIN)
+    moment = time.gmtime(expires_at // 1000 + VALID_UNTIL_MARGIN)
     return time.strftime("%Y-%m-%d %H:%M:%S+00", moment)
 
 

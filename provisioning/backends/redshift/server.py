@@ -17,10 +17,9 @@ from provisioning.backends.base import (
     EngineUnavailable,
     step_of,
 )
-from provisioning.backends.connections.sessions import OpenSessions, SessionPicture, group_by_user
+from provisioning.backends.connections.sessions import OpenSessions, group_by_user
 from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
-from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.server import Driver, EngineStatements, PasswordServer
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import PostgresServer
@@ -130,17 +129,8 @@ class Server(PasswordServer[PostgresServer, Statements]):
 
     driver = Driver(psycopg2.Error, translate, Statements)
 
-    def __init__(
-        self,
-        config: PostgresServer,
-        timeout: int,
-        connections: int,
-        recorded: RecordedPasswords = nothing_recorded,
-    ) -> None:
-        super().__init__(config, timeout, connections, recorded)
-        #: Read on each new connection.
-        self.dialect: Dialect = POSTGRESQL
-        self.sessions = SessionPicture(self._list_sessions, lambda: None)
+    #: Read on each new connection.
+    dialect: Dialect = POSTGRESQL
 
     def connect_as(self, user: str, password: Secret) -> Any:
         """Open a connection of the given login to the configured database."""

@@ -20,7 +20,7 @@ from provisioning.backends.mysql.registry import Registry
 from provisioning.backends.servers.admin_secrets import AdminSecrets
 from provisioning.configuration.config import Config
 from provisioning.configuration.secrets import Secret, generate_password
-from provisioning.configuration.servers import Server, SQLServer
+from provisioning.configuration.servers import ServerConfig, SQLServer
 from provisioning.state.claims import ClaimLost, Keeper, Lease
 from provisioning.state.failpoints import failpoint
 
@@ -63,7 +63,7 @@ class RotationParts(Protocol):
     def keeper(self) -> Keeper: ...
 
 
-def known_servers(parts: RotationParts) -> list[tuple[str, Server]]:
+def known_servers(parts: RotationParts) -> list[tuple[str, ServerConfig]]:
     """Return backend and configuration of every server, configured or registered."""
     found = [
         (backend, server) for backend, servers in parts.config.servers.items() for server in servers

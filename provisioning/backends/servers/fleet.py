@@ -6,31 +6,31 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from provisioning.backends.base import EngineUnavailable, Placement
-from provisioning.configuration.servers import Server
+from provisioning.configuration.servers import ServerConfig
 
 
-class Configured(Protocol):
+class FleetServer(Protocol):
     """Anything that knows the configuration of its server."""
 
     @property
-    def config(self) -> Server: ...
+    def config(self) -> ServerConfig: ...
 
     def close(self) -> None: ...
 
 
-Kind = TypeVar("Kind", bound=Configured)
+ServerT = TypeVar("ServerT", bound=FleetServer)
 
 
-class Fleet(Generic[Kind]):
+class Fleet(Generic[ServerT]):
     """Finds servers by the name that rows keep, and those that take new credentials."""
 
-    def __init__(self, servers: Iterable[Kind]) -> None:
+    def __init__(self, servers: Iterable[ServerT]) -> None:
         self._servers = {server.config.name: server for server in servers}
 
-    def __iter__(self) -> Iterator[Kind]:
+    def __iter__(self) -> Iterator[ServerT]:
         return iter(self._servers.values())
 
-    def __getitem__(self, name: str) -> Kind:
+    def __getitem__(self, name: str) -> ServerT:
         """Return a server; raise ``EngineUnavailable`` if it is not configured any more."""
         try:
             return self._servers[name]
@@ -56,17 +56,17 @@ class Fleet(Generic[Kind]):
 
 
 #: Seconds between two looks for servers that are new or were changed.
-LOOK_SECONDS = 3.0
+REFRESH_SECONDS = 3.0
 
 
 #: The same where somebody needs a server that is not known.
-LOOK_AGAIN_SECONDS = 0.5
+UNKNOWN_SERVER_REFRESH_SECONDS = 0.5
 
 
-Config = TypeVar("Config", bound=Server)
+ConfigT = TypeVar("ConfigT", bound=ServerConfig)
 
 
-class GrowingFleet(Fleet[Kind], Generic[Config, Kind]):
+class DynamicFleet(Fleet[ServerT], Generic[ConfigT, ServerT]):
     """Configured servers, and those that ``registered`` returns.
 
     It is asked now and then, by whoever needs a server at that time. None in its answer says
@@ -75,48 +75,48 @@ class GrowingFleet(Fleet[Kind], Generic[Config, Kind]):
 
     def __init__(
         self,
-        build: Callable[[Config], Kind],
-        configured: Iterable[Config],
-        registered: Callable[[], Iterable[Config] | None],
+        build: Callable[[ConfigT], ServerT],
+        configured: Iterable[ConfigT],
+        registered: Callable[[], Iterable[ConfigT] | None],
     ) -> None:
         super().__init__(build(config) for config in configured)
         self._build = build
         self._registered = registered
         self._names = frozenset(self._servers)
         self._lock = threading.Lock()
-        self._looked = float("-inf")
+        self._refreshed_at = float("-inf")
 
-    def __iter__(self) -> Iterator[Kind]:
-        self._look()
+    def __iter__(self) -> Iterator[ServerT]:
+        self._refresh_if_due()
         return super().__iter__()
 
-    def __getitem__(self, name: str) -> Kind:
-        self._look(again=name not in self._servers)
+    def __getitem__(self, name: str) -> ServerT:
+        self._refresh_if_due(unknown=name not in self._servers)
         return super().__getitem__(name)
 
     def names(self) -> list[str]:
-        self._look()
+        self._refresh_if_due()
         return super().names()
 
     def placements(self, type_: str) -> list[Placement]:
-        self._look()
+        self._refresh_if_due()
         return super().placements(type_)
 
-    def _look(self, *, again: bool = False) -> None:
-        pause = LOOK_AGAIN_SECONDS if again else LOOK_SECONDS
-        if time.monotonic() - self._looked < pause:
+    def _refresh_if_due(self, *, unknown: bool = False) -> None:
+        pause = UNKNOWN_SERVER_REFRESH_SECONDS if unknown else REFRESH_SECONDS
+        if time.monotonic() - self._refreshed_at < pause:
             return
         # The first look is waited for; during the others one goes on with what is known.
-        if not self._lock.acquire(blocking=self._looked == float("-inf")):
+        if not self._lock.acquire(blocking=self._refreshed_at == float("-inf")):
             return
         try:
-            if time.monotonic() - self._looked >= pause:
-                self._renew()
-                self._looked = time.monotonic()
+            if time.monotonic() - self._refreshed_at >= pause:
+                self._refresh()
+                self._refreshed_at = time.monotonic()
         finally:
             self._lock.release()
 
-    def _renew(self) -> None:
+    def _refresh(self) -> None:
         registered = self._registered()
         if registered is None:
             return

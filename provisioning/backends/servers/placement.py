@@ -14,7 +14,7 @@ from provisioning.state.models import Credentials
 COUNT_SECONDS = 5.0
 
 
-class Loads:
+class ServerLoads:
     """Live credentials per server of one backend, counted now and then.
 
     Between two counts each process adds what it placed itself; that is close enough to

@@ -10,6 +10,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from provisioning.backends.base import EngineError
 from provisioning.backends.connections.pool import AdminPool
+from provisioning.backends.connections.sessions import OpenSessions, SessionCache
 from provisioning.backends.servers.admin_password import (
     AdminPassword,
     RecordedPasswords,
@@ -111,7 +112,7 @@ class EngineServer(ABC, Generic[ConfigT, StatementsT]):
 
 
 class PasswordServer(EngineServer[ConfigT, StatementsT]):
-    """A server whose admin login has a password that may be changed while the service runs."""
+    """A server that lists its sessions, and whose admin login has a password to be changed."""
 
     def __init__(
         self,
@@ -122,6 +123,15 @@ class PasswordServer(EngineServer[ConfigT, StatementsT]):
     ) -> None:
         super().__init__(config, timeout, connections)
         self._admin = AdminPassword(config.password, lambda: recorded(config.name))
+        self.sessions = SessionCache(self._list_sessions, self._count_connections)
+
+    @abstractmethod
+    def _list_sessions(self) -> OpenSessions:
+        """Ask the server for its open sessions."""
+
+    def _count_connections(self) -> int | None:
+        """Return how many connections the server ever accepted; None where it does not tell."""
+        return None
 
     @abstractmethod
     def _log_in(self, password: Secret) -> Any:

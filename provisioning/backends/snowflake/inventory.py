@@ -20,7 +20,7 @@ _LOGIN = re.compile(f"SAPI_WORKSPACE_{ID_PATTERN}")
 
 def take_inventory(run: Statements, config: SnowflakeServer, prefix: str) -> list[ServerObject]:
     """Return the schemas, users and roles that bear the prefix, kept in upper case."""
-    names = _Names(config, prefix.upper())
+    names = _NameReader(config, prefix.upper())
     found = [
         # First, as they tell the databases.
         *map(names.schema, _shown(run, "SHOW TERSE SCHEMAS IN ACCOUNT", names.prefix)),
@@ -30,7 +30,7 @@ def take_inventory(run: Statements, config: SnowflakeServer, prefix: str) -> lis
     return [one for one in found if prefix or one.spec]
 
 
-class _Names:
+class _NameReader:
     """Reads the names of an account's objects."""
 
     def __init__(self, config: SnowflakeServer, prefix: str) -> None:
