@@ -1,9 +1,9 @@
 """What a backend must do. One module per engine holds everything about that engine.
 
-Every verb is idempotent, and bounded in time by the engine's statement timeout. A verb that
-changes something first takes the engine's own lock of the credential where the engine has
-one, ending the session of a stale holder, and then calls ``lease.check()``: from there on a
-holder that was replaced cannot change anything on the server, however late it wakes up.
+Every verb is idempotent, and the engine's statement timeout bounds its time. A verb that changes
+something first takes the credential's lock on the engine, where the engine has one, and ends the
+session of a stale holder. Then it calls ``lease.check()``. From there on a replaced holder cannot
+change anything on the server, however late it wakes up.
 """
 
 import re
@@ -30,11 +30,11 @@ class EngineError(Exception):
 
 
 class EngineUnavailable(EngineError):
-    """The server cannot be reached or did not answer in time; whether it did the step is open."""
+    """The server cannot be reached or did not answer in time. It may have done the step."""
 
 
 class EngineBusy(EngineUnavailable):
-    """The server works, but not on this now: a lock, a limit, read-only mode."""
+    """The server works, but cannot do this step now: a lock, a limit, read-only mode."""
 
 
 class EngineRefused(EngineError):
@@ -42,11 +42,11 @@ class EngineRefused(EngineError):
 
 
 class PortTaken(EngineRefused):
-    """Something else listens on the sandbox's port; nothing is left of the sandbox."""
+    """Another process listens on the sandbox's port. Nothing is left of the sandbox."""
 
 
 class NameInUse(EngineRefused):
-    """A new name is taken by something the credential did not make, and nothing else was made."""
+    """Another object has the new name, and the credential did not make it. Nothing was made."""
 
 
 def step_of(sql: str) -> str:
@@ -99,7 +99,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class IssuedPassword:
-    """A password that the server chose in the place of ours; an empty text is none at all."""
+    """A password that the server chose instead of ours. An empty text means no password."""
 
     password: Secret
     #: Milliseconds since 1970; None is never.
@@ -127,8 +127,8 @@ class ServerObject:
     #: The login and the object a row would name it by; a grant has both.
     user_name: str | None = None
     object_name: str | None = None
-    #: The credential it is a part of, by its name or its label; None when that is not of the
-    #: form `plan` gives, so somebody else chose it. Id 0 is a login that several may share.
+    #: The credential it is a part of, read from its name or label. None when `plan` would not
+    #: give such a name, so someone else chose it. Id 0 is a login that several may share.
     spec: Spec | None = None
     #: Milliseconds since 1970, where the server tells.
     created_at: int | None = None
@@ -189,7 +189,7 @@ class Backend(Protocol):
         """Return the names of the configured servers."""
 
     def inventory(self, prefix: str, server: str) -> list[ServerObject]:
-        """Return everything on the server that bears our mark, by the look of it.
+        """Return everything on the server that seems to bear our mark.
 
         The mark is the name's ``prefix``, or on engines with labels the installation's label.
         With an empty prefix, only what has the form of our names is listed.
@@ -198,13 +198,13 @@ class Backend(Protocol):
 
 @runtime_checkable
 class BulkBackend(Protocol):
-    """An engine on which many go with fewer statements than one by one."""
+    """An engine that removes many credentials with fewer statements than one by one."""
 
     def drop_many(self, removals: Sequence[tuple[Spec, Lease]]) -> Iterator[list[Spec]]:
-        """Do what `drop` does for those of one server that can go together.
+        """Drop the credentials of one server that can be dropped together.
 
-        Yields those that are gone, some at a time. Raises as `drop` does; then `drop` tells
-        what is wrong with which one.
+        Yields them in groups, each once it is gone. Raises as `drop` does, without the culprit:
+        call `drop` for each one to find it.
         """
 
 
@@ -213,7 +213,7 @@ class PasswordBackend(Protocol):
     """An engine whose servers have an admin login with a password that can be changed."""
 
     def set_admin_password(self, server: str, password: Secret, lease: Lease) -> None:
-        """Give our own login another password. ``EngineRefused`` says that it keeps the old."""
+        """Change the password of our own login. After ``EngineRefused`` the old one is in force."""
 
     def try_admin_password(self, server: str, password: Secret) -> None:
         """Log in with a password of ours; raise an ``EngineError`` if that fails."""
@@ -244,7 +244,7 @@ class Content(Protocol):
     packages: tuple[str, ...]
 
     def load(self, files: Files, report: ReportProgress) -> None:
-        """Put everything in place; raise ``ContentRefused`` for what cannot be had."""
+        """Put everything in place; raise ``ContentRefused`` for what cannot be loaded."""
 
 
 class SandboxBackend(Backend, Protocol):
@@ -263,7 +263,7 @@ class SandboxBackend(Backend, Protocol):
     ) -> None:
         """Make the sandbox with its content; return when its page answers.
 
-        What is there of an earlier try is removed first. Raises ``PortTaken``,
+        The remains of an earlier try are removed first. Raises ``PortTaken``,
         ``ContentRefused``, or an ``EngineError`` with the reason.
         """
 

@@ -1,7 +1,7 @@
 """Names of the objects made on servers, and the quoting of names into SQL.
 
-Every name starts with the installation's prefix (contract section 10), which is how the
-orphan report tells our objects from another installation's.
+Every name starts with the installation's prefix (contract section 10), so the
+orphan report can separate our objects from another installation's.
 """
 
 import hashlib

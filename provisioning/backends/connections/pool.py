@@ -77,7 +77,7 @@ class AdminPool:
         self._slots.answered()
 
     def close(self) -> None:
-        """Close the connections that nobody has borrowed."""
+        """Close the connections that are not lent now."""
         self._pool.dispose()
 
     def _checkout(self) -> PoolProxiedConnection:
@@ -88,12 +88,12 @@ class AdminPool:
             return connection
         except self._driver_error as problem:
             error = self._translate(problem)
-            # A refused admin login is the operator's to mend: for callers, an outage.
+            # Only the operator can repair a refused admin login. For callers it is an outage.
             raise EngineUnavailable(*error.args) from None
 
     def _connect(self) -> Any:
-        # Who waited for a place while another caller found the server silent has waited as
-        # long as a call may take, and must not start to wait anew.
+        # A caller that waited for a slot while another found the server silent has already waited
+        # as long as a call may take. It must not wait again.
         if self._silent_at > self._waiting.since:
             raise EngineUnavailable(f"server {self._server} did not answer just now")
         try:
@@ -110,7 +110,7 @@ class AdminPool:
         except self._driver_error:
             _close_aside(connection)
             if time.monotonic() - asked > self._timeout / 2:
-                # Not the connection is gone: the server does not answer.
+                # The connection is not closed: the server does not answer.
                 self._silent_at = time.monotonic()
                 raise
             return self._pool.connect()
@@ -120,12 +120,12 @@ class AdminPool:
 def _close_aside(connection: PoolProxiedConnection) -> None:
     """Close a connection for good, on a thread of its own.
 
-    Some drivers take leave of the server, and wait for a silent one to answer that.
+    Some drivers log out first, and wait for a silent server to answer.
     """
     driver_connection: Any = connection.dbapi_connection
 
     def close() -> None:
-        # Nothing is expected of it any more.
+        # The connection is not used again, so an error does not matter.
         with suppress(Exception):
             driver_connection.close()
 

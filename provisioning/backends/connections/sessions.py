@@ -1,4 +1,4 @@
-"""A shared picture of the open sessions of a server, so that reads do not query it each."""
+"""A shared snapshot of a server's open sessions, so that not every read queries the server."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from provisioning.backends.base import EngineError
 
-#: Seconds a picture serves.
+#: Seconds a snapshot may be used.
 SNAPSHOT_SECONDS = 1.0
 
 #: Databases (or None) of the open sessions, by user name.
@@ -24,12 +24,12 @@ def group_by_user(rows: Iterable[tuple[str, str | None]]) -> OpenSessions:
 class SessionCache:
     """The sessions of one server, by user name, at most a second old.
 
-    ``take`` asks the server for a picture, and ``count`` for the number of connections it ever
-    accepted, or None where that cannot be had. A picture that shows the user connected is
-    believed for its second. One that does not is believed while that number stands still:
-    nobody can have come since. So the answer "not in use" is never older than the question,
-    and a server that nobody connects to is asked for its sessions once a second at most;
-    without the number, each such answer costs a look.
+    ``take`` asks the server for a snapshot. ``count`` asks for the number of connections it ever
+    accepted, or returns None if the server does not count them. A snapshot that shows the user
+    connected is used for a second. One that does not is used only while that number stays the
+    same, because then nobody has connected since. So the answer "not in use" is never older than
+    the question, and a server without new connections lists its sessions at most once a second.
+    Without the number, each such answer queries the server.
     """
 
     def __init__(self, take: Callable[[], OpenSessions], count: Callable[[], int | None]) -> None:
@@ -45,13 +45,13 @@ class SessionCache:
     def databases_of(self, user: str, database: str | None = None) -> frozenset[str | None]:
         """Return the current databases of the user's sessions; empty when none is open.
 
-        With ``database``, the picture is believed only if a session is in that database, or
-        none is open at all: an open one may have moved.
+        With ``database``, the snapshot is used only if a session is in that database or none is
+        open, because an open session may have changed its database since.
         """
         asked = time.monotonic()
         with self._lock:
             if self._failure is not None and self._failed_at > asked:
-                # The server kept somebody waiting for as long as a call may take, and us too.
+                # Another caller waited as long as a call may take, and this one waited for it.
                 raise type(self._failure)(*self._failure.args)
             try:
                 return self._look(user, database, asked)
@@ -67,7 +67,7 @@ class SessionCache:
         return found
 
     def _serves(self, found: frozenset[str | None], database: str | None) -> bool:
-        """Return whether the picture, taken before the question, still answers it."""
+        """Return whether the snapshot, taken before the question, still answers it."""
         if time.monotonic() - self._started >= SNAPSHOT_SECONDS:
             return False
         if found:
@@ -76,7 +76,7 @@ class SessionCache:
 
     def _renew(self) -> None:
         started = time.monotonic()
-        # Counted first: who comes between the two is seen by the next comparison.
+        # Counted first, so the next comparison notices a connection made between the two.
         self._connections = self._count()
         self._snapshot = self._take()
         self._started = started

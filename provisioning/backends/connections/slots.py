@@ -1,4 +1,4 @@
-"""The places of callers at one server, as many as it has connections, and the queue for them."""
+"""How many callers may use one server at once, and the queue for its connections."""
 
 import threading
 import time
@@ -16,9 +16,9 @@ SILENCE_SHARE = 0.1
 class ConnectionSlots:
     """Lets as many callers in as there are connections; further ones queue.
 
-    They queue only while the server answers those before them: at a silent one they fail at
-    once, so that it holds no more threads of the process than it has places. A server that is
-    slow, but answers a statement now and then, is waited for up to ``timeout`` seconds.
+    They queue only while the server answers other callers. At a silent server they fail at once,
+    so it blocks no more threads of the process than it has slots. For a slow server that answers
+    a statement now and then, they wait up to ``timeout`` seconds.
     """
 
     def __init__(self, server: str, size: int, timeout: float) -> None:
@@ -32,11 +32,11 @@ class ConnectionSlots:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Hold a place for the block; raise ``EngineBusy`` when there is none in time."""
+        """Hold a slot for the block; raise ``EngineBusy`` when none is free in time."""
         with self._change:
             self._await_slot()
             self._taken += 1
-            # The silence before is nobody's: whoever comes now has to be given time.
+            # Without a caller the server had nothing to answer, so the silence starts now.
             self._answered_at = time.monotonic()
         try:
             yield
@@ -46,7 +46,7 @@ class ConnectionSlots:
                 self._change.notify()
 
     def answered(self) -> None:
-        """Note that the server has answered somebody just now."""
+        """Note that the server has just answered a caller."""
         self._answered_at = time.monotonic()
 
     def _await_slot(self) -> None:
@@ -71,7 +71,7 @@ class BatchSlots:
 
     @contextmanager
     def enter(self, backend: str, server: str) -> Iterator[bool]:
-        """Hold a lane for the block; yield False when there is none."""
+        """Hold a slot for the block; yield False when none is free."""
         with self._lock:
             free = self._taken[backend, server] < self.width
             self._taken[backend, server] += free

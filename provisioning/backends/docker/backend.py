@@ -1,9 +1,8 @@
 """What is done on a Docker engine for a credential: a sandbox in a container of its own.
 
-The engine has no lock of a credential. What stands in for it: everything is made under the
-credential's own name and removed by the engine's own id of it, so a holder that was replaced
-removes nothing of its successor's, and what it still makes has a name that the successor
-looks for.
+The engine has no lock of a credential. Instead everything is made under the credential's own name
+and removed by the id that the engine gave it. So a replaced holder removes nothing that its
+successor made, and what it still makes has a name that the successor looks for.
 """
 
 import json
@@ -46,10 +45,10 @@ from provisioning.state.failpoints import failpoint
 OBJECT_NAME_LIMIT = 63
 #: Seconds in which a port refuses a connection, or counts as unreachable.
 PORT_SECONDS = 0.5
-#: The file that tells a sandbox's user of its end.
+#: The file that announces the sandbox's end to its user.
 NOTE = "EXPIRES.txt"
-#: Tries of a command that always writes something: of a short one an engine may lose everything
-#: (https://github.com/moby/moby/issues/27289), and a sandbox would look as if nobody used it.
+#: Tries of a command that always writes something. An engine may lose all output of a short one
+#: (https://github.com/moby/moby/issues/27289), and then a used sandbox would look unused.
 OUTPUT_TRIES = 3
 ACTIVITY_COMMAND = f"{TABLES_COMMAND}; command -v sandbox-activity > /dev/null && sandbox-activity"
 
@@ -270,9 +269,9 @@ def _require_refused(config: DockerServer, port: int) -> None:
 
 
 def read_activity(output: str) -> dict[str, Any]:
-    """Return what the image's own look says in the last line, as far as it is to be believed.
+    """Return the activity that the image reports in the last line, as far as it is plausible.
 
-    The sandbox's user can make it say anything.
+    The sandbox's user can make it report anything.
     """
     try:
         said = json.loads(output.strip().rpartition("\n")[2])

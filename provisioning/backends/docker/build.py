@@ -1,7 +1,7 @@
 """Makes one sandbox, step by step: network, container, files, packages, page.
 
-Half of a sandbox is never finished but removed and made anew: Docker's changes of a container
-that has started are few, and its content would have to be compared.
+A half-made sandbox is removed and made again, never finished. Docker can change little of a
+started container, and its content would have to be compared.
 """
 
 import hashlib
@@ -139,12 +139,12 @@ class Build:
         }
 
     def _limits(self, quota: bool) -> dict[str, object]:
-        """Return what holds the sandbox in its place.
+        """Return the sandbox's limits and isolation.
 
-        The engine starts it again whenever it ends, and after its own restart: sandboxes
-        outlive a crash of either. ``unless-stopped`` would not do, since an engine that comes
-        back from a crash counts what still runs as stopped by hand. One that cannot run is not
-        started for ever: the creation sees it between two starts, and it is removed.
+        The engine starts it again whenever it ends, and after its own restart, so sandboxes
+        survive a crash of either. ``unless-stopped`` would not work: after a crash the engine
+        takes what still runs for stopped by hand. A sandbox that cannot run is not restarted
+        forever: its creation notices it between two starts, and removes it.
         """
         config = self._engine.config
         memory = f"{config.memory_mb}m"
@@ -210,7 +210,7 @@ class Build:
                 self._lease.check()
                 time.sleep(PACKAGE_PAUSE)
         except (EngineRefused, EngineBusy):
-            # The usual reason is that the container has ended, and that has one as well.
+            # The usual cause is that the container has ended. Then its own reason says more.
             self._await_end()
             raise
         if code is not None and code > SIGNALLED:
@@ -257,7 +257,7 @@ class Build:
         try:
             return make()
         except NameTaken as problem:
-            # Our own is gone, so this is somebody else's.
+            # Ours was removed, so this one is not ours.
             raise NameInUse(*problem.args) from None
 
     def _remove_made(self) -> None:

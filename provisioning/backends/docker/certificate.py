@@ -45,8 +45,8 @@ class Certificate:
 def make_authority() -> Certificate:
     """Return a new authority, which signs nothing but the certificates of sandboxes.
 
-    Who trusts it trusts every sandbox; a sandbox's own key, which its user can read, is good
-    for that sandbox's certificate alone.
+    A client that trusts it trusts every sandbox. A sandbox's user can read the sandbox's key, but
+    that key is good for the sandbox's certificate alone.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("provisioning sandboxes")

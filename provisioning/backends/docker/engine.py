@@ -29,8 +29,8 @@ from provisioning.backends.base import (
 from provisioning.backends.connections.circuit_breaker import CircuitBreaker
 from provisioning.configuration.servers import DockerServer
 
-#: Making and removing waits in the engine's own queue, so it gets more time than a look. Each
-#: verb looks first: a hung engine is found out by that.
+#: Making and removing wait in the engine's own queue, so they get more time than a read. Each
+#: verb reads first, and so notices a hung engine.
 CHANGE_SECONDS = 30.0
 #: Longest silence of the engine while it takes in files.
 STREAM_SECONDS = 60.0
@@ -45,7 +45,7 @@ _PORT_TAKEN = (
     "pool overlaps",
     "conflicts with network",
 )
-#: What it says of things that pass by themselves.
+#: What it says of conditions that pass by themselves.
 _LATER = ("context deadline exceeded", "resource busy", "removal of container", "is restarting")
 _NO_QUOTA = ("storage-opt", "storage opt", "pquota")
 _STDOUT = 1
@@ -236,7 +236,7 @@ class Engine:
             client.unpause(container_id)
 
     def restart(self, container_id: str) -> None:
-        """End all of a container's processes at once and start it anew."""
+        """End all of a container's processes at once and start it again."""
         with self._calls(CHANGE_SECONDS) as client:
             client.restart(container_id, timeout=0)
 
@@ -251,7 +251,7 @@ class Engine:
                 return
 
     def remove_network(self, network: Network) -> None:
-        """Remove a network, if it is there; what somebody plugged into it is unplugged."""
+        """Remove a network if it is there, and disconnect every container in it first."""
         with self._calls(CHANGE_SECONDS) as client:
             try:
                 for member in network.members:
@@ -315,8 +315,8 @@ class Engine:
         client = docker.APIClient(
             self.config.address, version=version, timeout=patience, tls=self._tls()
         )
-        # The environment's proxies are not for engines, and its CA bundle would be taken in the
-        # place of ours. Looking for them takes longer than most calls besides.
+        # The environment's proxies are not for engines, and its CA bundle would replace ours.
+        # Looking for them also takes longer than most calls.
         client.trust_env = False
         return client
 

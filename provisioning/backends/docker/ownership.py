@@ -16,8 +16,8 @@ TYPE_LABEL = "provisioning.type"
 class OwnedObjects:
     """The container and the network that bear a sandbox's name and our labels.
 
-    ``code`` is the installation's, which never changes. What lacks it is somebody else's,
-    whatever it is called, and is not touched.
+    ``code`` is the installation's, which never changes. An object without it is not ours,
+    whatever its name, and is not touched.
     """
 
     def __init__(self, engine: Engine, spec: Spec, code: str) -> None:
@@ -73,7 +73,14 @@ def take_inventory(engine: Engine, code: str) -> list[ServerObject]:
     """Return the containers and networks of the installation with the code."""
     server = engine.config.name
     return [
-        ServerObject(server, one.kind, one.name, None, one.name, _spec(server, one), one.created_at)
+        ServerObject(
+            server,
+            one.kind,
+            one.name,
+            object_name=one.name,
+            spec=_spec(server, one),
+            created_at=one.created_at,
+        )
         for one in engine.find_labelled(INSTANCE_LABEL, code)
     ]
 
@@ -82,5 +89,5 @@ def _spec(server: str, one: LabelledObject) -> Spec | None:
     number, type_ = one.labels.get(CREDENTIALS_LABEL, ""), one.labels.get(TYPE_LABEL)
     if type_ not in SANDBOX_TYPES or not re.fullmatch(ID_PATTERN, number):
         return None
-    # Nobody is asked for the user's name when a sandbox is removed.
+    # The removal of a sandbox does not need the user's name.
     return Spec(int(number), type_, server, "", one.name)

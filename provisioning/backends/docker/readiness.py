@@ -1,4 +1,4 @@
-"""Waits until a started sandbox serves its page, or tells why it does not."""
+"""Waits until a started sandbox serves its page, or raises the reason why it does not."""
 
 import re
 import time

@@ -1,13 +1,13 @@
 """What is done on a server for a credential: a database and a login.
 
 All statements commit by themselves (account and database statements always do), so each verb
-is a row of idempotent steps. A step's failure leaves what the row names, and the next run of
-the same verb finishes it.
+is a series of idempotent steps. A step that fails leaves only what the row names, and the next
+run of the same verb finishes it.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import pymysql
@@ -15,14 +15,13 @@ from pymysql.constants import ER
 
 from provisioning.backends.base import (
     EngineBusy,
-    EngineError,
-    EngineRefused,
     Health,
     NameInUse,
     Owner,
     ServerObject,
     Spec,
 )
+from provisioning.backends.mysql.check import check_server
 from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
 from provisioning.backends.mysql.server import LOCK_WAIT, Server, Statements, translate
 from provisioning.backends.naming import (
@@ -253,7 +252,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             return
         pattern = _grant_pattern(server, spec)
         # Without the grant nobody comes back into the database once its sessions are ended.
-        # Who may not GRANT may not REVOKE either, so what was never granted is left out.
+        # An admin that may not GRANT may not REVOKE either, so REVOKE runs only after a GRANT.
         if _is_granted(run, [spec]):
             run(f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM {_account(spec)}")
         failpoint("drop.revoked")
@@ -290,8 +289,8 @@ def _is_first_attempt(lease: Lease) -> bool:
 def _fence(run: Statements, held: Sequence[tuple[Spec, Lease]]) -> None:
     """Take the credentials' locks on the server, ending a stale holder's session.
 
-    Whoever holds a lock and not the claim was replaced; its connection ends here, so it
-    cannot run another statement. A holder that is only now getting here fails `lease.check`.
+    A session that holds a lock without the claim was replaced. Its connection ends here, so it
+    cannot run another statement. A replaced holder that arrives only now fails `lease.check`.
     """
     names = [spec.object_name for spec, _ in held]
     (taken,) = run(f"SELECT {', '.join(['GET_LOCK(%s, 0)'] * len(names))}", *names)
@@ -412,18 +411,3 @@ def _require_gone(run: Statements, specs: Sequence[Spec]) -> None:
         raise EngineBusy(f"server {specs[0].server}: {found[0][0]} is still there")
     if _is_granted(run, specs):
         raise EngineBusy(f"server {specs[0].server}: a grant is still there")
-
-
-def check_server(server: Server) -> Health:
-    """Look whether a server answers, and lets its admin login do its work."""
-    try:
-        with server.statements() as run:
-            ((version,),) = run("SELECT VERSION()")
-            with suppress(EngineRefused):
-                run("SELECT COUNT(*) FROM mysql.db WHERE Host = ''")
-                return Health(server.config.name, True, f"version {version}")
-            return Health(
-                server.config.name, False, "the admin login cannot read the mysql database"
-            )
-    except EngineError as problem:
-        return Health(server.config.name, False, str(problem.args[0]))

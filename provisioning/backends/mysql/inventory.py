@@ -63,20 +63,20 @@ class NameReader:
         self._server, self._prefix = server, prefix
 
     def database(self, name: str, user: str | None) -> ServerObject:
-        """Read a database; of a sandbox only a grant tells whose it is."""
+        """Read a database; a sandbox's owner is known only from its grant."""
         spec = self._spec(name, user or "")
-        return ServerObject(self._server, "database", name, None, name, spec)
+        return ServerObject(self._server, "database", name, object_name=name, spec=spec)
 
     def login(self, name: str, host: str) -> ServerObject:
         if host != ANY_HOST:
-            return ServerObject(self._server, "login", f"{name}@{host}", f"{name}@{host}")
+            return ServerObject(self._server, "login", f"{name}@{host}", user_name=f"{name}@{host}")
         spec = self._spec(name, name)
         if self._is_shared(name):
             spec = Spec(0, "sandbox", self._server, name, "")
         elif spec is not None and spec.type == "sandbox":
             # Sandboxes have no logins of their own.
             spec = None
-        return ServerObject(self._server, "login", name, name, None, spec)
+        return ServerObject(self._server, "login", name, user_name=name, spec=spec)
 
     def grant(self, user: str, database: str) -> ServerObject | None:
         """Read a grant on a database of ours to the login it is for; None for any other."""
@@ -86,7 +86,9 @@ class NameReader:
         if spec.type == "sandbox" and not self._is_shared(user):
             return None
         name = f"{user} on {database}"
-        return ServerObject(self._server, "grant", name, user, database, spec)
+        return ServerObject(
+            self._server, "grant", name, user_name=user, object_name=database, spec=spec
+        )
 
     def _spec(self, database: str, user: str) -> Spec | None:
         found = _OWN.fullmatch(database, len(self._prefix))

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from provisioning import errors
-from provisioning.backends.mysql.backend import check_server
+from provisioning.backends.mysql.check import check_server
 from provisioning.backends.mysql.server import Server
 from provisioning.backends.servers.admin_secrets import AdminSecrets
 from provisioning.configuration.config import Config
@@ -28,7 +28,7 @@ BACKEND = "mysql"
 
 @dataclass(frozen=True)
 class Registration:
-    """What is told of a server."""
+    """What an operator registers of a server."""
 
     host: str
     port: int
@@ -72,7 +72,7 @@ class Registry:
         return found
 
     def register(self, wanted: Registration, operator: str) -> RegisteredServer:
-        """Record a server, whether or not it works; ``operator`` is who tells of it.
+        """Record a server, whether or not it works; ``operator`` is who registers it.
 
         The same host and port again is the same server: it keeps its id, and what is told now
         replaces what was told before. Raises ``ParameterInvalid`` for a configured server.
@@ -101,7 +101,7 @@ class Registry:
         row.alive = self._is_alive(row)
         if row.alive:
             row.mode = ServerMode.ACTIVE
-        # Only these two: meanwhile, somebody may have registered it anew.
+        # Only these two columns: another call may have registered the server again meanwhile.
         columns = {"alive": row.alive, "mode": row.mode} if row.alive else {"alive": False}
         with self._database.write() as session:
             session.execute(
@@ -139,7 +139,7 @@ class Registry:
                 raise errors.ParameterInvalid("host", f"it is the configured '{server.name}'")
 
     def _is_alive(self, row: RegisteredServer) -> bool:
-        """Return whether the server works; the log says what is wrong with it."""
+        """Return whether the server works; log the reason if it does not."""
         timeout = self._config["ENGINE_TIMEOUT_SECONDS"]
         server = Server(self._config_of(row), timeout, 1, self._recorded)
         try:

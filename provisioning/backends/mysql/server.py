@@ -1,4 +1,4 @@
-"""Connections to one MySQL or MariaDB server: the pool, errors, and the picture of sessions."""
+"""Connections to one MySQL or MariaDB server: errors, and the list of sessions."""
 
 import ssl
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def translate(problem: pymysql.Error, where: str) -> EngineError:
 
 
 class Server(PasswordServer[MySQLServer, Statements]):
-    """One server: its admin connections and the picture of its sessions."""
+    """One server: its admin connections and its open sessions."""
 
     driver = Driver(pymysql.Error, translate, Statements)
 
@@ -129,7 +129,7 @@ class Server(PasswordServer[MySQLServer, Statements]):
 
     def set_admin_password(self, password: Secret, lease: Lease) -> None:
         with self.statements() as run:
-            # By its name: of CURRENT_USER(), MariaDB takes the statement and changes nothing.
+            # By its name: with CURRENT_USER() MariaDB accepts the statement and changes nothing.
             ((account,),) = run("SELECT CURRENT_USER()")
             user, _, host = account.rpartition("@")
             lease.check()

@@ -41,8 +41,8 @@ _UNDEFINED = {errorcodes.UNDEFINED_OBJECT, errorcodes.INVALID_SCHEMA_NAME}
 OWN_SESSION_PATIENCE = 2.0
 #: Seconds until ended sessions must be gone.
 SESSIONS_PATIENCE = 8.0
-#: Seconds after a credential's end at which the database itself refuses its password: insurance
-#: against a missed sweep, late enough never to come before it.
+#: Seconds after a credential's end when the database itself starts to refuse its password. It
+#: covers a missed sweep, and is long enough never to come before one.
 VALID_UNTIL_MARGIN = 3600
 
 
@@ -188,8 +188,8 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         with server.statements() as run:
             _fence(run, server, spec, lease)
             failpoint("drop.locked")
-            # A dropped user's session loses its name in the catalog, so sessions end first:
-            # with the old password and the limit gone, nobody comes back meanwhile.
+            # A dropped user's session loses its name in the catalog, so sessions end first. With
+            # a new password and a limit of 0, nobody can connect meanwhile.
             has_login = run.ignoring(
                 _UNDEFINED,
                 f"ALTER USER {user} WITH PASSWORD %s CONNECTION LIMIT 0",
@@ -200,7 +200,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
             failpoint("drop.sessions")
             run(f"DROP SCHEMA IF EXISTS {quote_sql_name(spec.object_name)} CASCADE")
             failpoint("drop.schema")
-            # Who may not make logins may not ask to drop one that is missing either.
+            # An admin that may not make logins may not run DROP USER for a missing one either.
             if has_login:
                 _drop_login(run, server, spec)
             failpoint("drop.login")
@@ -223,8 +223,8 @@ def _valid_until(expires_at: int | None) -> str:
 def _fence(run: Statements, server: Server, spec: Spec, lease: Lease) -> None:
     """Take the credential's advisory lock, ending the session of a stale holder.
 
-    Redshift has no such locks: there the lease is looked at before each statement, so a holder
-    that was replaced can finish at most the statement it is in.
+    Redshift has no such locks. There the lease is checked before each statement, so a replaced
+    holder can finish at most the statement it is in.
     """
     if not server.dialect.has_advisory_locks:
         run.guard(lease)

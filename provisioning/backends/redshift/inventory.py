@@ -1,7 +1,7 @@
 """What a Redshift or PostgreSQL server has that bears the installation's prefix.
 
 Logins are the whole server's, schemas the configured database's. Both names are made of the
-credential's id alone, so either tells the other.
+credential's id alone, so each can be derived from the other.
 """
 
 import re
@@ -21,11 +21,15 @@ def take_inventory(run: Statements, server: str, prefix: str) -> list[ServerObje
     logins = run("SELECT usename FROM pg_user WHERE LEFT(usename, %s) = %s", len(ours), ours)
     found = [
         *(
-            ServerObject(server, "schema", name, None, name, _spec(server, ours, name, _SCHEMA))
+            ServerObject(
+                server, "schema", name, object_name=name, spec=_spec(server, ours, name, _SCHEMA)
+            )
             for (name,) in schemas
         ),
         *(
-            ServerObject(server, "login", name, name, None, _spec(server, ours, name, _LOGIN))
+            ServerObject(
+                server, "login", name, user_name=name, spec=_spec(server, ours, name, _LOGIN)
+            )
             for (name,) in logins
         ),
     ]

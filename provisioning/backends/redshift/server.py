@@ -49,10 +49,10 @@ class TimedConnection(extensions.connection):
 
 
 def _wait(connection: Any) -> None:
-    """Wait for the server, but not for ever.
+    """Wait for the server, with a deadline.
 
-    libpq has no time-out for an answer: a hung server would hold the thread until its
-    machine is back. psycopg2 lets the waiting be ours instead.
+    libpq has no time-out for an answer, so a hung server would block the thread until its machine
+    is back. psycopg2 lets us replace its waiting with our own.
     """
     end = time.monotonic() + _patience(connection)
     while (state := connection.poll()) != POLL_OK:
@@ -125,7 +125,7 @@ def translate(problem: psycopg2.Error, where: str) -> EngineError:
 
 
 class Server(PasswordServer[PostgresServer, Statements]):
-    """One server: its admin connections and the picture of its sessions."""
+    """One server: its admin connections and its open sessions."""
 
     driver = Driver(psycopg2.Error, translate, Statements)
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from provisioning.configuration.secrets import Secret
 
-#: Returns the passwords that the state has for a server's admin login, the likeliest first.
+#: Returns the passwords that the state has for a server's admin login, the most likely first.
 RecordedPasswords = Callable[[str], Sequence[Secret]]
 Connection = TypeVar("Connection")
 
@@ -19,9 +19,9 @@ def nothing_recorded(server: str) -> Sequence[Secret]:
 class AdminPassword:
     """The password of the admin login at one server: the recorded one wins over the configured.
 
-    The one that worked last is used until the server refuses it. Then the state is read again:
-    a new password is recorded there before any server is told of it, so one of those that are
-    found is the one in force, in the middle of a rotation too.
+    The one that worked last is used until the server refuses it. Then the state is read again. A
+    rotation records the new password there before it changes the server, so one of the recorded
+    passwords is in force even during a rotation.
     """
 
     def __init__(self, configured: Secret, recorded: Callable[[], Sequence[Secret]]) -> None:
@@ -37,8 +37,8 @@ class AdminPassword:
     ) -> Connection:
         """Connect with the password in force; raise the driver's error when none works.
 
-        Only what comes back within ``patience`` seconds counts as a refusal. Not every driver
-        tells one from an outage, but a server that keeps us waiting is not asked again.
+        Only an error within ``patience`` seconds counts as a refusal. Not every driver can tell
+        a refusal from an outage, but a slow server is not asked again.
         """
         failure: Exception | None = None
         for secret in self._candidates():

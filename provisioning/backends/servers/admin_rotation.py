@@ -1,10 +1,10 @@
 """A new password for a server's admin login, while fronts and workers go on (admin_secrets).
 
-The order is what makes it safe: the new password is recorded as pending before the server is
-told, and in force only after a login with it. Wherever the process dies, one of the recorded
-passwords works, or the configured one if none was ever in force; the next rotation of the server
-finishes what was begun. Open admin connections stay; a process whose new connection is refused
-reads the state again (`backends.admin`).
+The order makes it safe. The new password is recorded as pending before the server gets it, and as
+in force only after a login with it. Wherever the process dies, one of the recorded passwords
+works, or the configured one if none was ever in force. The next rotation of the server finishes
+the interrupted one. Open admin connections stay. A process whose new connection is refused reads
+the state again (`servers.admin_password`).
 """
 
 import socket
@@ -98,9 +98,9 @@ def _change(
     lease: Lease,
     begun: Secret | None,
 ) -> Secret:
-    """Record a password and tell the server; return it when a login with it has worked.
+    """Record a password and change it on the server; return it once a login with it worked.
 
-    What a rotation that died has recorded is used again: the server may yet take it.
+    A password that an interrupted rotation recorded is used again: the server may have it.
     """
     secrets = parts.admin_secrets
     password = begun or _new_password()
@@ -109,7 +109,7 @@ def _change(
     try:
         engine.set_admin_password(name, password, lease)
     except EngineError as problem:
-        # Only of a password that was never sent before is it certain that it is not in force.
+        # Only a password that was never sent before is certainly not in force.
         if begun is None and isinstance(problem, EngineRefused):
             secrets.withdraw(lease)
         else:

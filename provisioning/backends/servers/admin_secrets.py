@@ -23,7 +23,7 @@ class AdminSecrets:
         self._vault = vault
 
     def recorded(self, backend: str, server: str) -> Sequence[Secret]:
-        """Return the passwords that may be in force, the likeliest first; often none."""
+        """Return the passwords that may be in force, the most likely first; often none."""
         query = select(AdminSecret).where(_of(backend, server))
         try:
             with self._database.read() as session:
@@ -54,7 +54,7 @@ class AdminSecrets:
         return lease, self._vault.decrypt(row.pending) if row.pending else None
 
     def propose(self, lease: Lease, password: Secret) -> None:
-        """Record what the server is about to be told."""
+        """Record the password before the server gets it."""
         with self._database.write() as session:
             lease.write(session, pending=self._vault.encrypt(password))
 
@@ -65,7 +65,7 @@ class AdminSecrets:
             lease.close(session, secret=sealed, pending=None, rotated_at=now_ms())
 
     def withdraw(self, lease: Lease) -> None:
-        """Record that the server has not taken it, and give the claim back."""
+        """Record that the server did not take the password, and give the claim back."""
         with self._database.write() as session:
             lease.close(session, pending=None)
 

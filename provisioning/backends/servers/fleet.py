@@ -55,11 +55,11 @@ class Fleet(Generic[ServerT]):
         ]
 
 
-#: Seconds between two looks for servers that are new or were changed.
+#: Seconds between two reads of the registered servers.
 REFRESH_SECONDS = 3.0
 
 
-#: The same where somebody needs a server that is not known.
+#: The same when a caller needs a server that is not known.
 UNKNOWN_SERVER_REFRESH_SECONDS = 0.5
 
 
@@ -69,8 +69,8 @@ ConfigT = TypeVar("ConfigT", bound=ServerConfig)
 class DynamicFleet(Fleet[ServerT], Generic[ConfigT, ServerT]):
     """Configured servers, and those that ``registered`` returns.
 
-    It is asked now and then, by whoever needs a server at that time. None in its answer says
-    that it cannot tell, so all stays as it is.
+    A caller that needs a server asks it again when the last answer is old. If it returns None,
+    the servers are unknown for now, and the fleet stays as it is.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class DynamicFleet(Fleet[ServerT], Generic[ConfigT, ServerT]):
         pause = UNKNOWN_SERVER_REFRESH_SECONDS if unknown else REFRESH_SECONDS
         if time.monotonic() - self._refreshed_at < pause:
             return
-        # The first look is waited for; during the others one goes on with what is known.
+        # Callers wait for the first refresh. During a later one they use the known servers.
         if not self._lock.acquire(blocking=self._refreshed_at == float("-inf")):
             return
         try:
@@ -129,5 +129,5 @@ class DynamicFleet(Fleet[ServerT], Generic[ConfigT, ServerT]):
         self._servers = servers
         for name, server in known.items():
             if servers.get(name) is not server:
-                # Whoever works with it now keeps its connection until done.
+                # A caller that uses it now keeps its connection until it is done.
                 server.close()

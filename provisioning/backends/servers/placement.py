@@ -17,8 +17,8 @@ COUNT_SECONDS = 5.0
 class ServerLoads:
     """Live credentials per server of one backend, counted now and then.
 
-    Between two counts each process adds what it placed itself; that is close enough to
-    balance by, and a capacity may be passed by what others placed in those seconds.
+    Between two counts each process adds what it placed itself. That is close enough for balance.
+    A capacity may be exceeded by what other processes placed in those seconds.
     """
 
     def __init__(self, database: Database) -> None:
@@ -50,9 +50,9 @@ class ServerLoads:
         return chosen
 
     def give_back(self, backend: str, server: str) -> None:
-        """Count one less: what the server was chosen for is not made.
+        """Count one less: the credential that the server was chosen for is not made.
 
-        Else a caller who is refused again and again would make a server look full.
+        Otherwise a caller who is refused again and again would make a server look full.
         """
         with self._lock:
             loads = self._counts.get(backend, {})

@@ -1,7 +1,7 @@
 """What is done on a Snowflake account for a workspace: a role, a user and a schema.
 
 The role has the user's name. The schema belongs to the admin's role and has managed access, so
-what is in it is the workspace's to use, but only the admin can let others in.
+the workspace can use what is in it, but only the admin can let others in.
 """
 
 from typing import Any

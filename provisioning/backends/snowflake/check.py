@@ -1,4 +1,4 @@
-"""Which rights the admin's role has and lacks, by what SHOW GRANTS tells."""
+"""Which rights the admin's role has and lacks, according to SHOW GRANTS."""
 
 from provisioning.backends.base import EngineError, Health
 from provisioning.backends.naming import quote_sql_name

@@ -1,7 +1,7 @@
 """What a Snowflake account has that bears the installation's prefix.
 
-The user, the role and the schema are made of the credential's id; which database the schema is
-in, only the schema itself tells.
+The names of the user, the role and the schema are made of the credential's id. Only the schema
+itself shows its database.
 """
 
 import re
@@ -22,7 +22,7 @@ def take_inventory(run: Statements, config: SnowflakeServer, prefix: str) -> lis
     """Return the schemas, users and roles that bear the prefix, kept in upper case."""
     names = _NameReader(config, prefix.upper())
     found = [
-        # First, as they tell the databases.
+        # First: they show the databases that the others need.
         *map(names.schema, _shown(run, "SHOW TERSE SCHEMAS IN ACCOUNT", names.prefix)),
         *(names.login("login", row) for row in _shown(run, "SHOW USERS", names.prefix)),
         *(names.login("role", row) for row in _shown(run, "SHOW ROLES", names.prefix)),
@@ -37,7 +37,7 @@ class _NameReader:
         self.prefix = prefix
         self._server = config.name
         self._databases: dict[int, str] = {}
-        # Of a workspace without its schema, no more than the schema's name is known.
+        # For a workspace without its schema, only the schema's name is known.
         wanted = config.database.replace("{project}", "0")
         self._elsewhere = build_name("", wanted, limit=PART_LIMIT).upper()
 
@@ -47,12 +47,16 @@ class _NameReader:
             self._databases[number] = str(row["database_name"])
         name = f"{row['database_name']}.{row['name']}"
         spec = None if number is None else self._spec(number)
-        return ServerObject(self._server, "schema", name, None, name, spec, _created(row))
+        return ServerObject(
+            self._server, "schema", name, object_name=name, spec=spec, created_at=_created(row)
+        )
 
     def login(self, kind: str, row: Row) -> ServerObject:
         name, number = str(row["name"]), self._number(row, _LOGIN)
         spec = None if number is None else self._spec(number)
-        return ServerObject(self._server, kind, name, name, None, spec, _created(row))
+        return ServerObject(
+            self._server, kind, name, user_name=name, spec=spec, created_at=_created(row)
+        )
 
     def _number(self, row: Row, form: re.Pattern[str]) -> int | None:
         found = form.fullmatch(str(row["name"]), len(self.prefix))

@@ -1,7 +1,7 @@
-"""What a workspace's user logs in with: a password, a key pair, an access token in its place.
+"""What a workspace's user logs in with: a password, a key pair, or an access token.
 
-The server chooses an access token and tells it once, and its end cannot be moved. So a token
-is renewed by a second one, which an extend makes long before the first one ends.
+The server chooses an access token and shows it once, and its end cannot be moved. So an extend
+makes a second token long before the first one ends.
 """
 
 import secrets
@@ -50,7 +50,7 @@ def user_options(config: SnowflakeServer, spec: Spec, password: Secret, seconds:
 def days_left(expires_at: int) -> int:
     """Return the whole days after which the server itself shuts the user out.
 
-    Insurance against a missed sweep: a day is added, so that it never comes too early.
+    It covers a missed sweep. A day is added, so that it never comes too early.
     """
     left = expires_at - time.time() * 1000
     return max(int(left // DAY_MS), 0) + 2
@@ -62,7 +62,7 @@ def days_left(expires_at: int) -> int:
 def issue_password(
     run: Statements, config: SnowflakeServer, spec: Spec, lease: Lease
 ) -> IssuedPassword | None:
-    """Return what stands in the place of a password, or None where ours is the user's."""
+    """Return what replaces a password, or None where the user has the password we chose."""
     if config.has_passwords:
         return None
     if not config.access_tokens:
@@ -99,8 +99,8 @@ def issue_token(run: Statements, config: SnowflakeServer, spec: Spec) -> IssuedP
 def needs_token(config: SnowflakeServer, spec: Spec) -> bool:
     """Return whether an extend to ``spec.expires_at`` renews the access token.
 
-    In the second half of its days, unless it outlasts the credential anyway: not at each
-    extend, as a user may only have some of them.
+    That is in the second half of its days, unless it outlasts the credential anyway. Not at each
+    extend, because the server limits the number of tokens of a user.
     """
     ends_at = spec.password_ends_at
     if ends_at is None or (spec.expires_at is not None and spec.expires_at <= ends_at):
@@ -112,7 +112,7 @@ def needs_token(config: SnowflakeServer, spec: Spec) -> bool:
 
 
 def verify_logins(server: Server, spec: Spec, password: Secret) -> None:
-    """Log in with everything that is handed out; of a caller's key look that it is there."""
+    """Log in with each secret we give out; check that the server has the caller's own key."""
     if password.reveal():
         _log_in(server, spec, password=password.reveal())
     if spec.private_key is not None:

@@ -21,7 +21,7 @@ from provisioning.configuration.servers import SnowflakeServer
 from provisioning.state.claims import Lease
 
 EXISTS = 2002
-#: "Does not exist or not authorized": the server does not tell which.
+#: "Does not exist or not authorized": the server does not say which.
 MISSING = {2003, 2043}
 INVALID_VALUE = 1008
 NO_RIGHT = 3001
