@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from provisioning.storage.client import StorageClient
 
 
-# Compared by identity: there is one per process.
-@dataclass(eq=False)
+# Compared by identity, and without a text of all its parts.
+@dataclass(eq=False, repr=False)
 class Installation:
     """What the front and the workers hold in common."""
 

@@ -1,4 +1,4 @@
-"""The circuit of a server and the shared picture of its sessions."""
+"""The circuit breaker of a server and the shared snapshot of its sessions."""
 
 import threading
 
