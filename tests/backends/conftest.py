@@ -7,7 +7,6 @@ import psycopg2
 import pymysql
 import pytest
 
-from devstack import images
 from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
@@ -340,9 +339,6 @@ def snowflake_backend(snowflake_one: Account) -> Iterator[SnowflakeBackend]:
 @pytest.fixture(scope="session")
 def docker_case(docker_engine: DockerEngine) -> Iterator[DockerCase]:
     """A backend on the engine that most tests share."""
-    client = docker_engine.client()
-    images.provide(client, images.STUB)
-    client.close()
     case = DockerCase(docker_engine)
     yield case
     case.close()

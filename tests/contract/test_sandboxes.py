@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from devstack import images
 from devstack.docker import DockerEngine
 from provisioning.credentials.warnings import LOOK_AHEAD
 from provisioning.state.database import read_clock
@@ -81,7 +80,6 @@ def sandboxes(
     make_service: ServiceMaker, docker_engine: DockerEngine, storage: Path
 ) -> Iterator[Service]:
     remove_all_but_images(docker_engine)
-    images.provide(docker_engine.client(), images.STUB)
     environment = {
         "DOCKER_URL": docker_url(docker_engine, memory_mb=128, ready_seconds=LONG_DEADLINE),
         "ENGINE_TIMEOUT_SECONDS": str(DEADLINE),

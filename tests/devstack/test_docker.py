@@ -206,8 +206,6 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.ar
 @pytest.fixture
 def stub(docker_engine: DockerEngine) -> Iterator[Any]:
     """The container of a sandbox, running."""
-    with closing(docker_engine.client(timeout=600)) as client:
-        images.provide(client, images.STUB)
     with created(docker_engine, images.STUB, 8888) as container:
         container.start()
         yield container

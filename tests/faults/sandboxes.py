@@ -61,7 +61,6 @@ def environment_of(engine: DockerEngine) -> dict[str, str]:
     """Return the settings of a service with sandboxes, one type of which has a volume."""
     remove_all_but_images(engine)
     client = engine.client()
-    images.provide(client, images.STUB)
     container = client.containers.create(images.STUB.tag)
     container.commit(WITH_VOLUME, "local", changes="VOLUME /data/out")
     container.remove()

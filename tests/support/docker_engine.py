@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from devstack import images
 from devstack.docker import DockerEngine
 
+#: Longest wait for one answer of an engine that makes an image.
+BUILD_SECONDS = 600
+
 
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator[DockerEngine]:
-    """An engine in a network of its own, with nothing but images in it."""
+    """An engine in a network of its own, with nothing but images in it: the stub at least."""
     if DockerEngine.missing() or images.missing():
         pytest.skip("Docker is not installed: apt-get install docker.io iptables mmdebstrap")
     if os.geteuid() != 0:
@@ -19,6 +23,9 @@ def docker_engine() -> Iterator[DockerEngine]:
     engine = images.start_engine()
     try:
         remove_all_but_images(engine)
+        # An engine that nobody has used before has none, and each test may be its first.
+        with closing(engine.client(timeout=BUILD_SECONDS)) as client:
+            images.provide(client, images.STUB)
         yield engine
         remove_all_but_images(engine)
     finally:
