@@ -10,6 +10,7 @@ from typing import Any
 from tests.faults.record import Record
 from tests.faults.stack import FaultyService
 from tests.support.client import Answer
+from tests.support.deadlines import CROWD_DEADLINE, LONG_DEADLINE
 
 #: Seconds before a caller asks the next front after a failure. It grows no further: the
 #: tests look at the service's recovery, not at the manners of clients.
@@ -84,8 +85,7 @@ class Caller:
         token: str | None = None,
         person: str | None = None,
         front: int = 0,
-        patience: float = 30,
-        timeout: float = 10,
+        patience: float = LONG_DEADLINE,
     ) -> None:
         self.service = service
         self.ledger = ledger
@@ -93,7 +93,6 @@ class Caller:
         self.token = token or service.token(person=person)
         self.patience = patience
         self._front = front
-        self._timeout = timeout
         #: Seconds that the slowest request took, repeats included.
         self.slowest = 0.0
 
@@ -183,7 +182,7 @@ class Caller:
         return self._front % len(self.service.fronts)
 
     def _try(self, method: str, path: str, body: Any, **options: Any) -> Answer | Exception:
-        client = self.service.impatient_client(self.token, front=self.front, timeout=self._timeout)
+        client = self.service.impatient_client(self.token, front=self.front)
         try:
             return client(method, path, body, **options)
         except LOST as problem:
@@ -215,13 +214,15 @@ class Crowd:
             with self._lock:
                 self.finished += 1
 
-    def join(self, timeout: float = 60) -> None:
+    def join(self) -> None:
         """Wait for all; raise ``TimeoutError`` for one that hangs."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + CROWD_DEADLINE
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
             if thread.is_alive():
-                raise TimeoutError(f"a client still waits after {timeout:g} s")
+                raise TimeoutError(
+                    f"a client still waits after {CROWD_DEADLINE:g} s; {self.problems}"
+                )
 
     def assert_no_problems(self) -> None:
         assert not self.problems, "\n".join(self.problems)

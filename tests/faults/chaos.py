@@ -18,6 +18,7 @@ from benchmarks.report import Neighbours, describe_machine
 from devstack.procfile import TREE
 from tests.faults import reliability
 from tests.faults.record import PROPERTY, Record
+from tests.support.deadlines import be_strict
 
 FAULTS = {
     "F1": "kill -9 of fronts and workers at every step of create, drop, kill and extend",
@@ -119,6 +120,7 @@ def main() -> int:
     options = _read_options()
     lengths = {**(QUICK if options.quick else LONG)}
     lengths = {name: os.environ.setdefault(name, value) for name, value in lengths.items()}
+    be_strict()
     # What was found until then is shown as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     collector, start, neighbours = Collector(), time.monotonic(), Neighbours()

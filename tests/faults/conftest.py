@@ -22,11 +22,19 @@ from tests.faults.oracle import Oracle
 from tests.faults.record import PROPERTY, Record
 from tests.faults.sandboxes import Judge, SandboxService, environment_of
 from tests.faults.stack import FaultyService
+from tests.support.deadlines import TEST_DEADLINE
 from tests.support.service import running
 
 BACKENDS = ("mysql", "postgresql", "redshift-workspace", "snowflake")
 #: The deadline of one statement in the tests with engines that break.
 TIMEOUT = 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give these tests the time that kills and outages take on a slow machine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(TEST_DEADLINE))
 
 
 @contextmanager

@@ -11,12 +11,14 @@ from tests.faults.callers import LOST, Crowd, Ledger
 from tests.faults.engines.base import Engine
 from tests.faults.stack import FaultyService
 from tests.support.client import Answer, Client
+from tests.support.deadlines import wait_until
 
 
 @dataclass(frozen=True)
 class Sample:
     """One request; ``status`` is 0 when the connection was lost."""
 
+    client: int
     start: float
     end: float
     what: str
@@ -47,12 +49,14 @@ class Load:
         self._stopped = threading.Event()
         self._crowd = Crowd()
         self._lock = threading.Lock()
+        self._clients = 0
         self.samples: list[Sample] = []
 
     @contextmanager
     def flowing(self, clients: int) -> Iterator[None]:
         """Keep clients busy for a block."""
         # Tokens are made before, because that takes the state database.
+        self._clients = clients
         for number in range(clients):
             token = self._service.token(person=f"load{number}")
             self._crowd.run(self._live, token, number)
@@ -60,8 +64,20 @@ class Load:
             yield
         finally:
             self._stopped.set()
-            self._crowd.join(timeout=60)
+            self._crowd.join()
         self._crowd.assert_no_problems()
+
+    def wait_served(self, moment: float, seconds: float) -> None:
+        """Wait until every client has got a good answer to a request after the moment."""
+        wait_until(
+            lambda: len({sample.client for sample in self.good_after(moment)}) == self._clients,
+            timeout=seconds,
+            what="good answers to all clients",
+        )
+
+    def wait_good(self, moment: float, count: int) -> None:
+        """Let the clients go on until so many good answers to later requests have come."""
+        wait_until(lambda: len(self.good_after(moment)) >= count, what="good answers")
 
     def run_for(self, seconds: float) -> None:
         """Let the clients go on for a while."""
@@ -69,33 +85,36 @@ class Load:
 
     def _live(self, token: str, number: int) -> None:
         front = number % len(self._service.fronts)
-        client = self._service.impatient_client(token, front=front, timeout=30)
+        client = self._service.impatient_client(token, front=front)
         type_ = self._types[number % len(self._types)]
         while not self._stopped.wait(self._pause):
-            self._cycle(client, token, type_)
+            self._cycle(client, token, type_, number)
 
-    def _cycle(self, client: Client, token: str, type_: str) -> None:
-        created = self._send("create", lambda: client.post(self._path, {"type": type_}))
+    def _cycle(self, client: Client, token: str, type_: str, number: int) -> None:
+        created = self._send(number, "create", lambda: client.post(self._path, {"type": type_}))
         if created is None:
             return
         self._ledger.created(token, created)
         path = f"{self._path}/{created['id']}"
-        self._send("read", lambda: client.get(path))
+        self._send(number, "read", lambda: client.get(path))
         self._ledger.leaving(created["id"])
-        dropped = self._send("drop", lambda: client.delete(path, headers={"Prefer": "wait=5"}))
+        dropped = self._send(
+            number, "drop", lambda: client.delete(path, headers={"Prefer": "wait=5"})
+        )
         # A 202 is a promise for later, which the oracle looks at through the job.
         if dropped == {"status": "ok"}:
             self._ledger.deleted(created["id"])
 
-    def _send(self, what: str, request: Callable[[], Answer]) -> dict[str, Any] | None:
+    def _send(self, number: int, what: str, request: Callable[[], Answer]) -> dict[str, Any] | None:
         """Send a request, record it, and return the body of a good answer."""
         start = time.monotonic()
         try:
             answer = request()
         except LOST as problem:
-            self._record(Sample(start, time.monotonic(), what, 0, None, repr(problem)))
+            self._record(Sample(number, start, time.monotonic(), what, 0, None, repr(problem)))
             return None
         sample = Sample(
+            number,
             start,
             time.monotonic(),
             what,
@@ -133,4 +152,5 @@ class Load:
         ]
 
     def good_after(self, moment: float) -> list[Sample]:
-        return [sample for sample in self.samples if sample.good and sample.start >= moment]
+        with self._lock:
+            return [sample for sample in self.samples if sample.good and sample.start >= moment]

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, fields
 
 from sqlalchemy import select
 
-from devstack.processes import wait_until
 from provisioning import errors
 from provisioning.access.tokens import Caller as Principal
 from provisioning.configuration.secrets import Secret
@@ -29,6 +28,7 @@ from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Ledger, Promise
 from tests.faults.engines.base import Inventory
 from tests.faults.stack import SETTLE, FaultyService
+from tests.support.deadlines import wait_until
 
 LIVE = (CredentialsState.CREATING, CredentialsState.ACTIVE, CredentialsState.DROPPING)
 #: A server, by its backend and its name.

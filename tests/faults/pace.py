@@ -39,7 +39,7 @@ class Paced:
     ) -> None:
         self.backend = engine.backend
         self._caller = Caller(service, ledger, backend=engine.backend)
-        self._client = service.impatient_client(self._caller.token, timeout=30)
+        self._client = service.impatient_client(self._caller.token)
         self._type = engine.types[-1]
         self._interval = interval
         self._id = ""
@@ -110,7 +110,7 @@ class Hammer:
         return f"answers {dict(self.statuses)}, the slowest after {self.slowest:.1f} s"
 
     def _live(self, owner: Caller, offset: float) -> None:
-        client = self._service.impatient_client(owner.token, timeout=30)
+        client = self._service.impatient_client(owner.token)
         self._stopped.wait(offset)
         while not self._stopped.wait(self._pause):
             start = time.monotonic()

@@ -2,12 +2,12 @@
 
 from sqlalchemy import func, select, update
 
-from devstack.processes import wait_until
 from provisioning.state.database import now_ms
 from provisioning.state.enums import CredentialsState
 from provisioning.state.models import Credentials, Job, Login, Sequence
 from tests.faults.oracle import Oracle
 from tests.faults.stack import SETTLE
+from tests.support.deadlines import wait_until
 from tests.support.service import Service
 
 

@@ -14,13 +14,14 @@ from sqlalchemy import select
 from devstack import images
 from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
-from devstack.processes import Process, wait_until
+from devstack.processes import Process
 from devstack.valkey import Valkey
 from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState
 from provisioning.state.models import Credentials, Job
 from tests.faults.record import Record
 from tests.faults.stack import Points
 from tests.support.client import Client
+from tests.support.deadlines import CROWD_DEADLINE, bar, wait_until
 from tests.support.docker_engine import remove_all_but_images
 from tests.support.sandboxes import docker_url, page
 from tests.support.service import Service
@@ -28,11 +29,8 @@ from tests.support.service import Service
 ASYNC = "/provisioning/async/docker"
 #: A stub that has an anonymous volume, which has to go with its sandbox.
 WITH_VOLUME = "provisioning/sandbox-with-volume"
-#: Longest wait for one job: it may lose its worker in one round after the other, so it is longer
-#: than all rounds take on a busy machine.
-PATIENCE = 240
 #: Seconds in which everything is done once nothing is killed any more.
-SETTLED = 30.0
+SETTLED = bar(30.0)
 _COUNTERS = {"volumes": "orphans"}
 
 
@@ -118,7 +116,7 @@ class Visitor:
 
     def finished(self, job: int) -> dict[str, Any]:
         """Return the record of a job once it is finished."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + CROWD_DEADLINE
         while True:
             answer = self.client.get(f"/queue/job/{job}?wait=30")
             assert answer.status == 200, answer

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from devstack.processes import Process, descendants, wait_until
+from devstack.processes import Process, descendants
 from devstack.valkey import Valkey
 from provisioning.configuration.servers import url_key
 from tests.faults.engines.base import Engine
 from tests.support.client import Client
+from tests.support.deadlines import DEADLINE, bar, wait_until
 from tests.support.service import Service
 
 #: Seconds of a claim and between two sweeps in these tests.
@@ -19,7 +20,7 @@ CLAIM, SWEEP = 4, 1
 SHORT_CLAIM = 2
 #: Seconds after which nothing may be unfinished any more, if nothing is down: a claim has to
 #: run out, perhaps that of the one who took over as well, and sweeps have to notice.
-SETTLE = 15.0
+SETTLE = bar(15.0)
 
 
 class Points:
@@ -39,7 +40,7 @@ class Points:
     def armed(self, name: str) -> bool:
         return (self.directory / name).exists()
 
-    def wait_taken(self, name: str, timeout: float = 20) -> None:
+    def wait_taken(self, name: str, timeout: float = DEADLINE) -> None:
         """Wait until a process reached the armed point; raise ``TimeoutError`` if none does."""
         wait_until(lambda: not self.armed(name), timeout=timeout, what=f"failpoint {name} reached")
 
@@ -97,9 +98,7 @@ class FaultyService(Service):
 
     def front_child(self, front: int = 0) -> int:
         """Return the process that runs the code of a front, below the one that respawns it."""
-        return wait_until(
-            lambda: descendants(self.fronts[front].pid), timeout=10, what="a front's child"
-        )[-1]
+        return wait_until(lambda: descendants(self.fronts[front].pid), what="a front's child")[-1]
 
     def answers(self, front: int = 0) -> bool:
         """Return whether a front is ready."""
@@ -108,7 +107,7 @@ class FaultyService(Service):
     def port(self, front: int = 0) -> int:
         return self._ports[self.fronts[front]].number
 
-    def impatient_client(self, token: str, *, front: int = 0, timeout: float = 10) -> Client:
+    def impatient_client(self, token: str, *, front: int = 0, timeout: float = DEADLINE) -> Client:
         """Return a client that gives up on an answer after ``timeout`` seconds."""
         return Client(self.port(front), token, timeout=timeout)
 
@@ -119,8 +118,8 @@ def is_stopped(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] == "T"
 
 
-def wait_stopped(pid: int, point: str, *, timeout: float = 10) -> None:
-    wait_until(lambda: is_stopped(pid), timeout=timeout, what=f"a process paused at {point}")
+def wait_stopped(pid: int, point: str) -> None:
+    wait_until(lambda: is_stopped(pid), what=f"a process paused at {point}")
 
 
 class Supervisor:

@@ -27,6 +27,7 @@ from provisioning.state.database import now_ms
 from provisioning.state.enums import CredentialsState
 from provisioning.state.failpoints import failpoint
 from provisioning.state.models import Credentials
+from tests.support.deadlines import DEADLINE
 from tests.support.service import TREE
 
 Sweep = Callable[[Installation], object]
@@ -133,9 +134,9 @@ class Sweepers:
     def stop(self) -> None:
         self._stopped.set()
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(timeout=DEADLINE)
         for process in self.processes:
-            printed, _ = process.communicate(timeout=30)
+            printed, _ = process.communicate(timeout=DEADLINE)
             assert process.returncode == 0
             self.sweeps += int(printed)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
@@ -14,12 +13,13 @@ from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle
 from tests.faults.record import Record
 from tests.faults.stack import FaultyService
+from tests.support.deadlines import DEADLINE, TEST_DEADLINE, bar, wait_until
 from tests.support.servers import connect_as
 from tests.support.service import running
 from workers.app import LONGEST_PAUSE, PatientConnection
 
 #: Seconds within which what was accepted during an outage is done after it.
-CATCH_UP = 15.0
+CATCH_UP = bar(15.0)
 #: Seconds that the broker is away.
 AWAY = float(os.environ.get("OUTAGE_SECONDS", "5"))
 #: Jobs whose messages are in the broker when it dies.
@@ -45,7 +45,7 @@ def brokered(
 
 
 @pytest.mark.fault(row="F7")
-@pytest.mark.timeout(AWAY + 120)
+@pytest.mark.timeout(AWAY + TEST_DEADLINE)
 @pytest.mark.parametrize("seconds", [0, AWAY])
 def test_what_was_accepted_is_done_after_the_broker_lost_everything(
     brokered: FaultyService,
@@ -69,7 +69,9 @@ def test_what_was_accepted_is_done_after_the_broker_lost_everything(
     jobs.append(_drop_without_a_broker(brokered, early, body["id"]))
     made = caller.create("transformations")
     connect_as(made["credentials"]).close()
-    wait_until(lambda: time.monotonic() >= back_at, timeout=seconds + 1, what="the broker's return")
+    wait_until(
+        lambda: time.monotonic() >= back_at, timeout=seconds + DEADLINE, what="the broker's return"
+    )
     late = Caller(brokered, ledger)
     jobs.append(_drop_without_a_broker(brokered, late, late.create()["id"]))
     assert body["credentials"]["db"] in mysql.take_inventory(oracle.installation.prefix).objects
@@ -126,12 +128,12 @@ def _drop_without_a_broker(service: FaultyService, caller: Caller, credentials_i
 
     Return its job.
     """
-    client = service.impatient_client(caller.token, timeout=30)
+    client = service.impatient_client(caller.token)
     caller.ledger.leaving(credentials_id)
     start = time.monotonic()
     answer = client.delete(f"/provisioning/mysql/{credentials_id}")
     assert answer.status == 202, answer
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < bar(5)
     assert client.get(f"/provisioning/mysql/{credentials_id}").status == 404
     caller.ledger.deleted(credentials_id)
     return int(answer.body["id"])

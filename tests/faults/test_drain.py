@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from devstack.processes import wait_until
 from provisioning.access.tokens import Principal
 from provisioning.credentials.creation import new_row
 from provisioning.state.database import read_clock
@@ -16,20 +15,21 @@ from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle
-from tests.faults.rows import count_dropped, expire, jobs_of
+from tests.faults.rows import count_dropped, expire, jobs_of, wait_dropped
 from tests.faults.stack import FaultyService, supervised
+from tests.support.deadlines import LONG_DEADLINE, TEST_DEADLINE, bar, wait_until
 
 pytestmark = pytest.mark.fault(row="F14")
 
 #: The long form is ten thousand.
 AMOUNT = int(os.environ.get("DRAIN_CREDENTIALS", "300"))
 #: Seconds for each of them, on a machine that others use too.
-PATIENCE = 0.2
+EACH = 0.2
 #: What a caller may wait meanwhile, on such a machine.
-LONGEST_WAIT = 8.0
+LONGEST_WAIT = bar(8.0)
 
 
-@pytest.mark.timeout(180 + 2 * PATIENCE * AMOUNT)
+@pytest.mark.timeout(TEST_DEADLINE + bar(EACH * AMOUNT))
 def test_all_go_once_and_callers_do_not_wait_for_it(
     service: FaultyService, oracle: Oracle, ledger: Ledger, mysql: MySQLEngine
 ) -> None:
@@ -38,7 +38,7 @@ def test_all_go_once_and_callers_do_not_wait_for_it(
     numbers = make(service, mysql, AMOUNT)
     expire(service, numbers)
     most: Counter[int] = Counter()
-    end = time.monotonic() + 30 + PATIENCE * AMOUNT
+    end = time.monotonic() + bar(30 + EACH * AMOUNT)
     while (dropped := count_dropped(service, numbers)) < AMOUNT:
         assert time.monotonic() < end, f"{dropped} of {AMOUNT} in time"
         for worker in service.workers:
@@ -49,7 +49,8 @@ def test_all_go_once_and_callers_do_not_wait_for_it(
             Caller(service, ledger).create()
             assert time.monotonic() - start < LONGEST_WAIT
     assert not callers, "it was over too soon"
-    assert all(0 < number <= limit(service) for number in most.values()), most
+    # One worker may have done it alone.
+    assert 0 < max(most.values()) <= limit(service), most
     jobs = jobs_of(service, numbers)
     assert sorted(job.credentials_id or 0 for job in jobs) == sorted(numbers)
     assert {(job.status, job.attempts) for job in jobs} == {(JobStatus.SUCCESS, 1)}
@@ -67,11 +68,9 @@ def test_workers_that_die_in_a_batch_leave_nothing_behind(
     with supervised(service) as supervisor:
         expire(service, numbers)
         for point in points:
-            service.points["worker"].wait_taken(point, timeout=40)
-        wait_until(lambda: supervisor.restarts > 0, timeout=20, what="a worker's return")
-        wait_until(
-            lambda: count_dropped(service, numbers) == len(numbers), timeout=60, what="all dropped"
-        )
+            service.points["worker"].wait_taken(point, timeout=LONG_DEADLINE)
+        wait_until(lambda: supervisor.restarts > 0, what="a worker's return")
+        wait_dropped(service, numbers, timeout=LONG_DEADLINE)
     jobs = jobs_of(service, numbers)
     assert sorted(job.credentials_id or 0 for job in jobs) == sorted(numbers)
     assert {job.status for job in jobs} == {JobStatus.SUCCESS}

@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Select, func, insert, select, update
 
-from devstack.processes import wait_until
 from provisioning import errors
 from provisioning.access.tokens import Caller as Author
 from provisioning.access.tokens import Principal
 from provisioning.configuration import config
 from provisioning.configuration.secrets import Secret, generate_key
-from provisioning.credentials import reading as domain
+from provisioning.credentials import changes as domain
 from provisioning.installation import Installation, build_installation
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import read_clock
@@ -42,6 +41,7 @@ from tests.faults.sweeping import (
     sweep_carelessly,
     sweeping,
 )
+from tests.support.deadlines import TEST_DEADLINE, bar, wait_until
 from tests.support.servers import empty_state_url
 
 pytestmark = pytest.mark.fault(row="F13")
@@ -58,14 +58,14 @@ GUARD_ROUNDS, GUARD_AIM, DAWDLE = 12, 0.2, 0.4
 #: Clients that extend at once, each one credential after the other.
 CLIENTS = 6
 #: Seconds before the end at which a client's first extend is sent, and how much later the next
-#: one is after a granted extend, or earlier after a refused one. That keeps to the moment at
-#: which it turns, however slow the machine is.
+#: one is after a granted extend, or earlier after a refused one: twice as much with each that
+#: ends as the one before. That keeps to the moment at which it turns, however slow the machine is.
 AIM, STEP = 0.03, 0.003
 #: Seconds that a client has in hand from setting the end until its extend.
 LEAD = 0.02
 #: Seconds after its end within which a credential is retired by somebody. Promises end with
 #: whole seconds, and so by hundreds.
-SOON = 20 + ROUNDS * 0.05
+ENDED = bar(20 + ROUNDS * 0.05)
 AUTHOR = Author(Principal("1", "race", "70", "Race"), Secret("unused"))
 
 
@@ -90,7 +90,7 @@ class Race:
             promise, times = self.granted.get(number), ends.get(number, [])
             if promise is not None and any(time < promise for time in times):
                 wrongs.append(f"{number} was extended to {promise} and expired at {times}")
-            if promise is not None and any(time > promise + 1000 * SOON for time in times):
+            if promise is not None and any(time > promise + 1000 * ENDED for time in times):
                 wrongs.append(f"{number} ended at {promise} and was kept until {times}")
             if state is CredentialsState.ACTIVE or len(times) != 1 or jobs.get(number) != 1:
                 wrongs.append(f"{number} is {state}, expired at {times}, {jobs.get(number)} jobs")
@@ -181,7 +181,7 @@ def extend_in_time(
     race, lock, waiting = Race(), threading.Lock(), iter(list(numbers))
 
     def play(_: int) -> None:
-        aim = first_aim
+        aim, step, last = first_aim, STEP, None
         while True:
             with lock:
                 number = next(waiting, None)
@@ -190,7 +190,9 @@ def extend_in_time(
             end = _let_end(installation, number, aim + LEAD)
             time.sleep(max(0.0, end - aim - time.monotonic()))
             promise = extend(number)
-            aim = max(0.0, aim + (2 * STEP if promise is None else -STEP))
+            granted = promise is not None
+            step, last = (2 * step if granted == last else STEP), granted
+            aim = max(0.0, aim - step if granted else aim + 2 * step)
             with lock:
                 if promise is None:
                     race.refused.add(number)
@@ -227,7 +229,7 @@ def _count_active(installation: Installation) -> int:
         return session.execute(query).scalar_one()
 
 
-@pytest.mark.timeout(60 + SOON + ROUNDS * 0.3)
+@pytest.mark.timeout(TEST_DEADLINE + ENDED + ROUNDS * 0.3)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("lifetime", ["1s"])
 def test_what_was_extended_lives_exactly_as_long_as_answered(
@@ -236,7 +238,7 @@ def test_what_was_extended_lives_exactly_as_long_as_answered(
     with sweeping(installation, environment, threads=1, processes=2) as sweepers:
         numbers = add_credentials(installation, ROUNDS)
         race = extend_in_time(installation, numbers, partial(extend_once, installation))
-        wait_until(lambda: not _count_active(installation), timeout=SOON, what="the last end")
+        wait_until(lambda: not _count_active(installation), timeout=ENDED, what="the last end")
     print(f"\n{ROUNDS} rounds: {race}, {sweepers.sweeps} sweeps")
     wrongs = race.wrongs(installation)
     assert not wrongs, "\n".join(wrongs[:20])

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from devstack.processes import wait_until
 from devstack.procfile import procfile_commands
 from devstack.valkey import Valkey
 from tests.faults.callers import LOST, Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
-from tests.faults.stack import SHORT_CLAIM, FaultyService, is_stopped
+from tests.faults.stack import SHORT_CLAIM, FaultyService, wait_stopped
 from tests.support import service as support
+from tests.support.deadlines import DEADLINE
 from tests.support.service import running
 
 NORMAL = "api.app:create_app"
@@ -73,10 +73,10 @@ def test_fencing_keeps_a_late_process_from_making_what_was_dropped(
     guarded.points["web"].arm("create.intent", "pause")
     with ThreadPoolExecutor() as executor:
         late = executor.submit(_create, guarded, caller.token)
-        wait_until(lambda: is_stopped(child), timeout=10, what="a paused front")
+        wait_stopped(child, "create.intent")
         caller.drop(caller.create("transformations")["id"])
         os.kill(child, signal.SIGCONT)
-        late.result(timeout=30)
+        late.result(timeout=DEADLINE)
     oracle = Oracle(guarded, Ledger())
     oracle.settle()
     findings = oracle.look()
@@ -86,9 +86,7 @@ def test_fencing_keeps_a_late_process_from_making_what_was_dropped(
 
 def _create(service: FaultyService, token: str) -> None:
     try:
-        service.impatient_client(token, timeout=30).post(
-            "/provisioning/mysql", {"type": "transformations"}
-        )
+        service.impatient_client(token).post("/provisioning/mysql", {"type": "transformations"})
     except LOST:
         return
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from tests.faults.callers import Caller, Ledger
 from tests.faults.conftest import BACKENDS, TIMEOUT
@@ -21,14 +20,15 @@ from tests.faults.pace import Hammer, Paced, Timings, keep_pace
 from tests.faults.record import Record
 from tests.faults.stack import FaultyService
 from tests.support.client import Answer
+from tests.support.deadlines import TEST_DEADLINE, bar, wait_until
 from tests.support.service import running
 
 pytestmark = pytest.mark.fault(row="F10")
 
 #: Seconds after its release within which an engine is used again.
-RECOVERY = 10.0
+RECOVERY = bar(10.0)
 #: Seconds within which work that was delayed is done: pauses double up to it.
-RETRIES = 30.0
+RETRIES = bar(30.0)
 
 Request = tuple[Caller, str, str]
 
@@ -36,7 +36,7 @@ Request = tuple[Caller, str, str]
 def send(service: FaultyService, request: Request) -> tuple[Answer, float]:
     """Send a request and return its answer with the seconds that it took."""
     caller, method, path = request
-    client = service.impatient_client(caller.token, front=caller.front, timeout=30)
+    client = service.impatient_client(caller.token, front=caller.front)
     start = time.monotonic()
     answer = client(method, path, {"type": "sandbox"} if path == caller.path else None)
     return answer, time.monotonic() - start
@@ -88,7 +88,7 @@ def test_calls_to_hung_servers_fail_at_their_deadline(
         # MySQL's passwords have no end of their own, so an extend does not need the server.
         assert extension.status == (200 if backend == "mysql" else 503), extension
         assert {answer.status for answer, _ in answers[backend]} == {503}
-        assert max(taken) <= TIMEOUT + 1
+        assert max(taken) <= bar(TIMEOUT + 1)
     Oracle(exposed, ledger).assert_clean(timeout=RETRIES)
 
 
@@ -145,7 +145,7 @@ class Comparison:
         return f"p99 calm/hung {shown} ms of {count} requests, median ratio {self.ratio():.2f}"
 
 
-@pytest.mark.timeout(120 + ROUNDS * (2 * SECONDS + RECOVERY))
+@pytest.mark.timeout(TEST_DEADLINE + ROUNDS * (2 * SECONDS + RECOVERY))
 def test_a_hung_postgresql_slows_neither_mysql_nor_snowflake(
     exposed: FaultyService, breakable: dict[str, Engine], ledger: Ledger, chaos_row: Record
 ) -> None:
@@ -178,7 +178,7 @@ def test_a_hung_postgresql_slows_neither_mysql_nor_snowflake(
         assert not [bad for one in (*result.calm, *result.hung) for bad in one.bad]
         assert result.ratio() <= BAR or result.excess() <= SLACK
     assert hammer.statuses[503] > 0
-    assert hammer.slowest <= TIMEOUT + 1
+    assert hammer.slowest <= bar(TIMEOUT + 1)
     chaos_row.rounds = ROUNDS
     Oracle(exposed, ledger).assert_clean(timeout=RETRIES)
 
@@ -263,7 +263,7 @@ def test_a_hung_server_leaves_the_other_one_of_its_backend_to_work(
     assert sorted(answer.status for answer, _ in creates) == [201, 503]
     assert {status for status, _ in hung} == {503}
     assert {status for status, _ in during} == {200}
-    assert max(seconds for _, seconds in (*creates, *hung)) <= TIMEOUT + 1
+    assert max(seconds for _, seconds in (*creates, *hung)) <= bar(TIMEOUT + 1)
     assert max(seconds for _, seconds in during) < TIMEOUT
     for caller in (*pair.callers.values(), *callers):
         wait_served(pair.service, caller)

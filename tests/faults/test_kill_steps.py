@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.state.enums import JobStatus
 from tests.faults.callers import Caller, Ledger
@@ -20,19 +19,17 @@ from tests.faults.rounds import (
     creation_points,
     kill_in_traffic,
     kill_who_cleans_up,
-    longest,
     removal_points,
 )
 from tests.faults.stack import SHORT_CLAIM, SWEEP, FaultyService
+from tests.support.deadlines import bar, wait_until
 from tests.support.service import running
 
 pytestmark = pytest.mark.fault(row="F1")
 
-#: Seconds for the largest number of kills in a test, with the way there and back.
-LIMIT = longest(24 * ROUNDS) + 120
 #: Seconds in which a dead worker's job is done by another: its claim runs out, a sweep finds it,
 #: and somebody does it.
-TAKEN_OVER = SHORT_CLAIM + SWEEP + 10
+TAKEN_OVER = bar(SHORT_CLAIM + SWEEP + 10)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +47,6 @@ def doomed(
         yield service
 
 
-@pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("type_", MySQLEngine.types)
 def test_kills_at_every_step_leave_nothing(
     doomed: FaultyService, mysql: Engine, ledger: Ledger, type_: str
@@ -65,7 +61,6 @@ def test_kills_at_every_step_leave_nothing(
     )
 
 
-@pytest.mark.timeout(LIMIT)
 def test_kills_of_those_who_clean_up_leave_nothing(
     doomed: FaultyService, mysql: Engine, ledger: Ledger
 ) -> None:
@@ -109,7 +104,7 @@ def test_a_standby_worker_takes_over_from_a_dead_one(
 def test_when_all_workers_die_for_good_another_takes_over(
     doomed: FaultyService, ledger: Ledger, chaos_row: Record
 ) -> None:
-    caller = Caller(doomed, ledger, patience=15)
+    caller = Caller(doomed, ledger)
     body = caller.create()
     for worker in doomed.workers[1:]:
         worker.kill()
@@ -117,7 +112,7 @@ def test_when_all_workers_die_for_good_another_takes_over(
     job = caller.drop_later(body["id"])
     assert job is not None
     doomed.points["worker"].wait_taken("drop.database")
-    wait_until(lambda: not doomed.workers[0].running, timeout=5, what="end of the worker")
+    wait_until(lambda: not doomed.workers[0].running, what="end of the worker")
     doomed.restart(doomed.workers[1])
     assert caller.wait_for_job(job)["status"] == JobStatus.SUCCESS
     chaos_row.kills = len(doomed.workers)

@@ -17,7 +17,6 @@ from tests.faults.rounds import (
     creation_points,
     kill_in_traffic,
     kill_who_cleans_up,
-    longest,
     removal_points,
 )
 from tests.faults.stack import SHORT_CLAIM, FaultyService
@@ -25,7 +24,6 @@ from tests.support.service import TREE, running
 
 #: Half as many as on MySQL, which shares all but the backends' own steps.
 OWN_ROUNDS = max(ROUNDS // 2, 1)
-LIMIT = longest(16 * OWN_ROUNDS) + 120
 #: What `redshift-workspace` is tried with beside `postgresql`: the code is the same, but the
 #: server has no locks.
 SAMPLE = {
@@ -51,7 +49,6 @@ def doomed(
 
 
 @pytest.mark.fault(row="F1", quick=False)
-@pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("backend", ["postgresql", "snowflake"])
 def test_kills_at_every_step_leave_nothing(
     doomed: FaultyService, engines: dict[str, Engine], ledger: Ledger, backend: str
@@ -68,7 +65,6 @@ def test_kills_at_every_step_leave_nothing(
 
 
 @pytest.mark.fault(row="F1", quick=False)
-@pytest.mark.timeout(LIMIT)
 @pytest.mark.parametrize("backend", ["postgresql", "snowflake"])
 def test_kills_of_those_who_clean_up_leave_nothing(
     doomed: FaultyService, engines: dict[str, Engine], ledger: Ledger, backend: str
@@ -84,7 +80,6 @@ def test_kills_of_those_who_clean_up_leave_nothing(
 
 
 @pytest.mark.fault(row="F1", quick=False)
-@pytest.mark.timeout(LIMIT)
 def test_kills_on_redshift_leave_nothing(
     doomed: FaultyService, engines: dict[str, Engine], ledger: Ledger
 ) -> None:

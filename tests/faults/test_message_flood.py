@@ -4,7 +4,6 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.state.database import next_numbers
 from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState, JobCommand, JobStatus
@@ -13,6 +12,7 @@ from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.messages import Messages
 from tests.faults.stack import FaultyService
+from tests.support.deadlines import LONG_DEADLINE, wait_until
 from tests.support.service import running
 
 #: More than one sweep sends for.
@@ -34,19 +34,27 @@ def test_messages_for_workers_that_are_away_do_not_pile_up(
         record_kills(service, "mysql", 5, made)
         messages = Messages(service)
         messages.send_sweep()
-        wait_until(lambda: unfinished(service, "mysql") == 0, timeout=15, what="the kills")
+        wait_until(
+            lambda: unfinished(service, "mysql") == 0, timeout=LONG_DEADLINE, what="the kills"
+        )
         for _ in range(SWEEPS):
             messages.send_sweep()
-        wait_until(lambda: messages.waiting() == 0, timeout=15, what="the sweeps' start")
+        wait_until(lambda: messages.waiting() == 0, timeout=LONG_DEADLINE, what="the sweeps' start")
         # It ends when its sweeps have ended.
         service.workers[0].stop()
         assert 200 <= messages.waiting(DOCKER_QUEUE) <= 300
         assert unfinished(service, "docker") == JOBS
         service.start_docker()
-        wait_until(lambda: unfinished(service, "docker") <= JOBS - 200, timeout=30, what="200 jobs")
+        wait_until(
+            lambda: unfinished(service, "docker") <= JOBS - 200,
+            timeout=LONG_DEADLINE,
+            what="200 jobs",
+        )
         service.restart(service.workers[0])
         messages.send_sweep()
-        wait_until(lambda: unfinished(service, "docker") == 0, timeout=15, what="all jobs")
+        wait_until(
+            lambda: unfinished(service, "docker") == 0, timeout=LONG_DEADLINE, what="all jobs"
+        )
 
 
 def unfinished(service: FaultyService, backend: str) -> int:

@@ -16,7 +16,6 @@ import pytest
 from sqlalchemy import select
 
 from devstack.postgres import Postgres
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.configuration.secrets import Secret
 from provisioning.state.enums import CredentialsState
@@ -28,6 +27,7 @@ from tests.faults.oracle import Oracle
 from tests.faults.rows import picture
 from tests.faults.stack import FaultyService, is_stopped, wait_stopped
 from tests.support.client import Answer
+from tests.support.deadlines import DEADLINE, bar, wait_until
 from tests.support.servers import connect_as, postgres_state_url
 from tests.support.service import running
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.fault(row="F12")
 #: Where a front can stop with its work not done.
 BEFORE_THE_END = ("create.intent", *MySQLEngine.create)
 #: Tries to stop a process in the middle of a step.
-ATTEMPTS = 5
+ATTEMPTS = 20
 #: Drops that a worker is stopped in; the points that both types share are met in one of them.
 DROPS = (
     ("sandbox", "delete.claimed"),
@@ -107,13 +107,13 @@ class PausedCreations:
     def _pause(self, front: int, point: str) -> bool:
         child = self._service.front_child(front)
         token = self._service.token(person=f"p{front}")
-        client = self._service.impatient_client(token, front=front, timeout=60)
+        client = self._service.impatient_client(token, front=front)
         self._service.points["web"].arm(point, "pause")
         answer = self._executor.submit(client.post, "/provisioning/mysql", {"type": self._type})
         wait_stopped(child, point)
         if not is_unfinished(self._service, token, CredentialsState.CREATING):
             os.kill(child, signal.SIGCONT)
-            answer.result(timeout=30)
+            answer.result(timeout=DEADLINE)
             return False
         self.tokens.append(token)
         self.answers.append(answer)
@@ -124,7 +124,7 @@ class PausedCreations:
         """Let all go on and return what their callers are told, in the order of the points."""
         for child in self._children:
             os.kill(child, signal.SIGCONT)
-        return [answer.result(timeout=30) for answer in self.answers]
+        return [answer.result(timeout=DEADLINE) for answer in self.answers]
 
 
 @contextmanager
@@ -182,7 +182,9 @@ def test_a_transaction_of_a_paused_process_holds_up_nobody(
     paused: FaultyService, paused_oracle: Oracle, ledger: Ledger
 ) -> None:
     """It holds locks in the state database: of a slot, of the numbers of jobs, of a job."""
-    going, coming, leaving = (Caller(paused, ledger, front=HEALTHY, patience=15) for _ in range(3))
+    going, coming, leaving = (
+        Caller(paused, ledger, front=HEALTHY, patience=bar(15)) for _ in range(3)
+    )
     bodies = [caller.create() for caller in (going, leaving)]
     stopped = [
         _pause_in_transaction(paused, 0, coming, "POST", "", "create.recording"),
@@ -204,7 +206,7 @@ def test_a_transaction_of_a_paused_process_holds_up_nobody(
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: paused.answers(0) and paused.answers(1), timeout=10, what="awake fronts")
+    wait_until(lambda: paused.answers(0) and paused.answers(1), what="awake fronts")
     assert picture(paused_oracle) == before
     paused_oracle.assert_clean()
 
@@ -246,7 +248,6 @@ def test_a_drop_that_another_finished_spares_what_was_made_since(
         drops.resume()
         wait_until(
             lambda: service.logs().count("claim_lost") >= len(DROPS),
-            timeout=15,
             what="the late workers noticing it",
         )
         assert picture(oracle) == before
@@ -285,7 +286,7 @@ class PausedDrops:
             return [pid for pid in pids - self._stopped if is_stopped(pid)]
 
         what = f"a worker paused at {point}"
-        for _ in range(20):
+        for _ in range(100):
             with suppress(TimeoutError):
                 return wait_until(newly_stopped, timeout=0.7, what=what)[0]
             # The message went to a worker that was stopped before, which cannot work on it.

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.state.models import Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
+from tests.support.deadlines import wait_until
 from tests.support.servers import connect_as
 from tests.support.service import running
 
@@ -36,7 +36,7 @@ def test_a_job_that_kills_its_worker_each_time_is_given_up(
             assert attempts_of(service, job) == attempt
             # Nobody can take it up before the next worker starts.
             service.points["worker"].arm(POINT)
-            wait_until(lambda: not service.workers[0].running, timeout=5, what="a dead worker")
+            wait_until(lambda: not service.workers[0].running, what="a dead worker")
             service.restart(service.workers[0])
         record = caller.wait_for_job(job)
         assert service.points["worker"].armed(POINT), "another attempt was made"

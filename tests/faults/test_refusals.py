@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import select
 
-from devstack.processes import wait_until
 from provisioning.configuration.secrets import Secret
 from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Caller, Ledger
@@ -15,6 +14,7 @@ from tests.faults.engines.base import Engine, Right
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
+from tests.support.deadlines import wait_until
 
 pytestmark = pytest.mark.fault(row="F3")
 
@@ -59,7 +59,7 @@ class Scene:
 
     def refused(self, caller: Caller) -> str:
         """Send a create that fails with 503 and Retry-After; return the failure of its row."""
-        client = self.service.impatient_client(caller.token, timeout=15)
+        client = self.service.impatient_client(caller.token)
         answer = client.post(caller.path, {"type": self.type})
         assert answer.status == 503, answer
         assert answer.body["reason"] == "backend_unavailable"
@@ -124,7 +124,7 @@ def test_a_drop_that_is_refused_says_at_which_step_and_is_done_later(
     with scene.without(right):
         job = caller.drop_later(body["id"])
         assert job is not None
-        wait_until(lambda: f": {right.step}: " in failure(), timeout=10, what=right.step)
+        wait_until(lambda: f": {right.step}: " in failure(), what=right.step)
     assert caller.wait_for_job(job)["status"] == "success"
     caller.ledger.deleted(body["id"])
     scene.oracle.assert_clean()

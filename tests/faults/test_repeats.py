@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
-from devstack.processes import wait_until
 from provisioning.state.enums import JobCommand, JobStatus
 from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Caller, Ledger
@@ -16,6 +15,7 @@ from tests.faults.messages import Messages
 from tests.faults.oracle import Oracle
 from tests.faults.stack import FaultyService
 from tests.support.client import Answer
+from tests.support.deadlines import wait_until
 from tests.support.servers import connect_as
 
 TYPES = ("sandbox", "transformations")
@@ -68,7 +68,7 @@ def test_fifty_equal_creates_at_once_make_one_credential(
     together = threading.Barrier(50)
 
     def create(number: int) -> Answer:
-        client = service.impatient_client(caller.token, front=number % 2, timeout=60)
+        client = service.impatient_client(caller.token, front=number % 2)
         together.wait()
         return client.post("/provisioning/mysql", {"type": type_})
 
@@ -105,7 +105,7 @@ def test_messages_that_come_thrice_late_and_shuffled_have_one_effect(
         messages.send_job(job)
     for body in bodies:
         messages.send_credentials(int(body["id"]))
-    wait_until(lambda: messages.waiting() == 0, timeout=10, what="all messages taken")
+    wait_until(lambda: messages.waiting() == 0, what="all messages taken")
     # A job that is done after them shows that the workers are through with them.
     last = Caller(service, ledger)
     last.drop(last.create()["id"])

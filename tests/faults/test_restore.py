@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import redis
 
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.enums import CredentialsState
@@ -21,6 +20,7 @@ from tests.faults.oracle import Oracle
 from tests.faults.rows import wait_dropped, wait_swept
 from tests.faults.stack import SETTLE, FaultyService
 from tests.faults.test_orphans import report, run
+from tests.support.deadlines import wait_until
 
 pytestmark = pytest.mark.fault(row="F18")
 

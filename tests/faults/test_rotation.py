@@ -11,7 +11,6 @@ from sqlalchemy import select
 
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
-from devstack.processes import wait_until
 from devstack.valkey import Valkey
 from provisioning.access.tokens import Caller
 from provisioning.backends.base import EngineRefused
@@ -33,6 +32,7 @@ from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.engines.postgres import PostgresEngine
 from tests.faults.load import Load
 from tests.faults.stack import FaultyService, Points
+from tests.support.deadlines import wait_until
 from tests.support.service import running
 
 FIRST_PASSWORD = "Turning-admin-password-1"
@@ -45,7 +45,7 @@ STEPS = ("rotate.proposed", "rotate.told", "rotate.verified", "rotate.confirmed"
 
 def wait_ended(sessions: Callable[[], Any]) -> None:
     """Wait until no session is left: one that is being ended may still answer once."""
-    wait_until(lambda: not sessions(), timeout=10, what="the end of the sessions")
+    wait_until(lambda: not sessions(), what="the end of the sessions")
 
 
 class TurningMySQL(MySQLEngine):
@@ -152,7 +152,6 @@ def takes_first_password(service: Installation, backend: str) -> bool:
     return True
 
 
-@pytest.mark.timeout(120)
 def test_admin_passwords_change_under_load_without_a_failed_request(
     service: FaultyService, ledger: Ledger
 ) -> None:
@@ -175,7 +174,8 @@ def test_admin_passwords_change_under_load_without_a_failed_request(
     # A pooled connection that has been idle is tried before it is used.
     idle_since = time.monotonic()
     wait_until(
-        lambda: time.monotonic() > idle_since + IDLE_SECONDS, timeout=5, what="idle connections"
+        lambda: time.monotonic() > idle_since + IDLE_SECONDS,
+        what="idle connections",
     )
     for engine in turning:
         engine.end_admin_sessions()
@@ -275,7 +275,6 @@ def test_what_would_lock_out_another_is_refused(
         installation.close()
 
 
-@pytest.mark.timeout(120)
 def test_keys_change_under_load_without_a_failed_request(
     service: FaultyService, ledger: Ledger
 ) -> None:

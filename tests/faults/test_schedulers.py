@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from devstack.processes import wait_until
 from provisioning.state.enums import JobStatus
 from provisioning.state.events import Action
 from provisioning.state.models import Event
@@ -22,6 +21,7 @@ from tests.faults.rows import expire, jobs_of, picture, wait_dropped
 from tests.faults.stack import SETTLE, FaultyService, Points, is_stopped
 from tests.faults.sweeping import Sweep, sweep_and_remove, sweep_carelessly, sweeping
 from tests.faults.test_pause import until_in_time
+from tests.support.deadlines import wait_until
 
 pytestmark = pytest.mark.fault(row="F12")
 
@@ -41,7 +41,8 @@ def beats(service: FaultyService) -> Iterator[None]:
     before = _schedules(service)
     others = [service.start_beat() for _ in range(BEATS)]
     wait_until(
-        lambda: len(_schedules(service) - before) == BEATS, timeout=30, what="further schedulers"
+        lambda: len(_schedules(service) - before) == BEATS,
+        what="further schedulers",
     )
     yield
     for other in others:
@@ -93,7 +94,7 @@ def test_many_schedulers_act_once_on_each_row(
             crowd.run(_expire_again_and_again, service, caller, TYPES[turn % 2], end, numbers)
         # What it has sent before is late by the time that it wakes up.
         service.beats[-1].pause()
-        crowd.join(timeout=SECONDS + 60)
+        crowd.join()
         service.beats[-1].resume()
         wait_dropped(service, numbers, timeout=BACKLOG)
     crowd.assert_no_problems()

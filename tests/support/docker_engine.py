@@ -8,9 +8,7 @@ import pytest
 
 from devstack import images
 from devstack.docker import DockerEngine
-
-#: Longest wait for one answer of an engine that makes an image.
-BUILD_SECONDS = 600
+from tests.support.deadlines import LONG_DEADLINE
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +22,7 @@ def docker_engine() -> Iterator[DockerEngine]:
     try:
         remove_all_but_images(engine)
         # An engine that nobody has used before has none, and each test may be its first.
-        with closing(engine.client(timeout=BUILD_SECONDS)) as client:
+        with closing(engine.client(timeout=LONG_DEADLINE)) as client:
             images.provide(client, images.STUB)
         yield engine
         remove_all_but_images(engine)
