@@ -99,6 +99,8 @@ class Postgres(Server):
             "unix_socket_directories": "",
             "max_connections": "200",
             "shared_buffers": "64MB",
+            # So that the tests meet what clients with distributed transactions leave behind.
+            "max_prepared_transactions": "20",
             # Keeps shared memory in the data directory, where a killed server cannot leak it.
             "dynamic_shared_memory_type": "mmap",
         }

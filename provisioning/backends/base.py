@@ -37,6 +37,10 @@ class EngineBusy(EngineUnavailable):
     """The server works, but cannot do this step now: a lock, a limit, read-only mode."""
 
 
+class RemovalUnfinished(EngineBusy):
+    """One turn of a removal is over and more is left; the next turn goes on with it."""
+
+
 class EngineRefused(EngineError):
     """The server answered and refused: a missing right, a full disk, a name in use."""
 
@@ -176,8 +180,15 @@ class Backend(Protocol):
     def kill(self, spec: Spec, lease: Lease) -> int:
         """End all sessions of the credential and return how many there were."""
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
-        """End access, remove everything, and return after looking that it is gone."""
+    def drop(
+        self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
+    ) -> None:
+        """End access, remove everything, and return after looking that it is gone.
+
+        ``access_ended`` is called once the login is locked and no session of it is left. That
+        takes seconds, whatever a tenant holds. What comes after may take many turns: an error
+        then names what is in the way, and ``RemovalUnfinished`` says that nothing is.
+        """
 
     def close(self) -> None:
         """Close all admin connections; the backend is not used after."""

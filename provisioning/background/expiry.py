@@ -24,6 +24,7 @@ from provisioning.credentials.reconcile import (
     backend_of,
     close_dropped,
     describe,
+    drop_row,
     forget_unused_login,
     gone,
     spec_of,
@@ -210,7 +211,7 @@ def _remove(installation: Installation, removals: list[_Removal]) -> bool:
         left = [one for one in removals if one not in done]
         for position, one in enumerate(left):
             try:
-                backend.drop(spec_of(one.row), one.lease)
+                drop_row(backend, one.row, one.lease)
             except ClaimLost:
                 log.warning("claim_lost", job=one.job.id)
             except Exception as problem:

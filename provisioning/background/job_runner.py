@@ -9,12 +9,16 @@ from collections.abc import Collection
 
 import structlog
 
+from provisioning.backends.base import EngineError
 from provisioning.credentials.reconcile import (
+    CleanupPending,
+    access_values,
     again,
     backend_of,
     close_dropped,
     describe,
     drop_objects,
+    next_turn,
     spec_of,
 )
 from provisioning.installation import Installation
@@ -129,16 +133,25 @@ def retry_or_give_up(
 ) -> None:
     """Put the job back for later, or end it and make its credential visible again.
 
-    The lease is the credential's own; a kill has none.
+    The lease is the credential's own; a kill has none. A delete that has ended access is a success
+    even if objects are left, which sweeps go on removing (contract 7.4).
     """
     failure = describe(problem)
+    if row is not None and lease is not None and _has_ended_access(row, problem):
+        _end_or_repeat_cleanup(installation, job, problem, job_lease, row, lease)
+        return
+    # Before the transaction: it asks the server.
+    usable = row is None or lease is None or _is_usable(installation, row)
     with installation.database.write() as session:
         spent = is_spent(session, job, installation.config)
         if spent:
             outcome = internal_error(problem, failure)
-            if row is not None and lease is not None:
+            if row is not None and lease is not None and usable:
                 lease.close(session, state=CredentialsState.ACTIVE, job_id=None, failure=failure)
                 record_restoration(session, row, job, row.token_id)
+            elif row is not None and lease is not None:
+                # Half of a removal locks the login: nobody could use it, so sweeps go on.
+                lease.close(session, job_id=None, **again(row.attempts, failure))
             close_job(session, job, job_lease, status=JobStatus.ERROR, **outcome)
         else:
             # The attempt was counted when the job was claimed.
@@ -151,3 +164,42 @@ def retry_or_give_up(
         log.error("job_failed", job=job.id, failure=failure, exception_id=exception_id)
     else:
         log.warning("job_delayed", job=job.id, failure=failure)
+
+
+def _has_ended_access(row: Credentials, problem: Exception) -> bool:
+    return isinstance(problem, CleanupPending) or row.access_ended_at is not None
+
+
+def _is_usable(installation: Installation, row: Credentials) -> bool:
+    """Return whether the owner could go on with the credential, as far as the server tells."""
+    try:
+        return backend_of(installation, row).exists(spec_of(row))
+    except EngineError:
+        return True
+
+
+def _end_or_repeat_cleanup(
+    installation: Installation,
+    job: Job,
+    problem: Exception,
+    job_lease: Lease,
+    row: Credentials,
+    lease: Lease,
+) -> None:
+    """Try again what is left of a credential that nobody can reach, by the job or by sweeps.
+
+    Its slot is free from now on, so that neither a new credential nor its jobs wait for this one.
+    """
+    failure = describe(problem)
+    with installation.database.write() as session:
+        free = access_values(row, problem)
+        if is_spent(session, job, installation.config):
+            lease.close(session, job_id=None, **next_turn(row.attempts, problem), **free)
+            close_job(session, job, job_lease, **success(cleanup="pending"))
+        else:
+            lease.close(session, failure=failure, **free)
+            job_lease.close(
+                session, slot=f"cleanup:{row.id}", **next_turn(job.attempts - 1, problem)
+            )
+            record_delay(session, job, problem, failure)
+    log.warning("cleanup_delayed", credentials=row.id, job=job.id, failure=failure)

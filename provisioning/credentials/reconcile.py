@@ -20,6 +20,7 @@ from provisioning.backends.base import (
     EngineUnavailable,
     IssuedPassword,
     NameInUse,
+    RemovalUnfinished,
     Spec,
 )
 from provisioning.credentials.observation import require_told
@@ -36,6 +37,10 @@ log = structlog.get_logger()
 
 #: Milliseconds until the first repeat of a failed step; doubles up to the longest.
 FIRST_DELAY, LONGEST_DELAY = 1_000, 60_000
+
+
+class CleanupPending(Exception):
+    """Access to a credential has ended, but objects of it are left; the cause tells why."""
 
 
 def spec_of(row: Credentials) -> Spec:
@@ -179,7 +184,7 @@ def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> b
         failure = describe(problem)
         log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
         with installation.database.write() as session:
-            lease.close(session, **again(row.attempts, failure))
+            lease.close(session, **next_turn(row.attempts, problem), **access_values(row, problem))
             if failure != row.failure:
                 # A server may be away for days: its failure is told of once.
                 record_credentials_event(session, Action.DROP_DELAYED, row, failure=failure)
@@ -200,7 +205,42 @@ def drop_objects(
     """
     require_told(installation.database, row, told_at)
     with installation.keeper.keep(*leases):
-        backend_of(installation, row).drop(spec_of(row), leases[0])
+        drop_row(backend_of(installation, row), row, leases[0])
+
+
+def drop_row(backend: Backend, row: Credentials, lease: Lease) -> None:
+    """Remove what a row names; raise ``CleanupPending`` when that failed after access had ended."""
+    access_ended = row.access_ended_at is not None
+
+    def note() -> None:
+        nonlocal access_ended
+        access_ended = True
+
+    try:
+        backend.drop(spec_of(row), lease, note)
+    except ClaimLost:
+        raise
+    except Exception as problem:
+        if access_ended:
+            raise CleanupPending from problem
+        raise
+
+
+def access_values(row: Credentials, problem: Exception) -> dict[str, Any]:
+    """Return the row's values that change with a removal that failed.
+
+    Once access has ended, the owner may have a new credential at once, under new names.
+    """
+    if not isinstance(problem, CleanupPending):
+        return {}
+    return {"slot": None, "access_ended_at": row.access_ended_at or now_ms()}
+
+
+def next_turn(attempts: int, problem: Exception) -> dict[str, Any]:
+    """Return the values of a removal's next try: soon where it is only not finished yet."""
+    if isinstance(problem.__cause__, RemovalUnfinished):
+        return {"attempts": attempts, "not_before": now_ms(), "failure": describe(problem)}
+    return again(attempts, describe(problem))
 
 
 def gone() -> dict[str, Any]:
@@ -245,6 +285,8 @@ def describe(problem: Exception) -> str:
 
     Anything else is named by its type only, since its text might quote a statement.
     """
+    if isinstance(problem, CleanupPending) and isinstance(problem.__cause__, Exception):
+        problem = problem.__cause__
     if isinstance(problem, EngineError | WorkersLost):
         return str(problem.args[0])
     return type(problem).__name__

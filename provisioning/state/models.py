@@ -124,6 +124,8 @@ class Credentials(Claim, Base):
     #: The end that it got because somebody worked in it; an extend makes another one possible.
     grace_until: Mapped[int | None]
     dropped_at: Mapped[int | None]
+    #: When nobody could use it any more, where its objects could not be removed at once.
+    access_ended_at: Mapped[int | None]
     #: The unfinished create or delete job in charge; without one the sweep drives the row.
     job_id: Mapped[int | None]
     #: Why the last step failed, for operators.

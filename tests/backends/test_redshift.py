@@ -306,6 +306,7 @@ def test_what_is_said_to_redshift_for_a_new_workspace(
     user, schema = f'"{spec.user_name}"', f'"{spec.object_name}"'
     assert plain(said) == [
         "SELECT version()",
+        "SET search_path TO pg_catalog",
         "SET statement_timeout = 2000",
         f"CREATE USER {user} WITH PASSWORD '...' VALID UNTIL '2037-01-01 01:00:00+00' "
         "CONNECTION LIMIT UNLIMITED",

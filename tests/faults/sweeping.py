@@ -53,7 +53,7 @@ class Standing:
     def prolong(self, spec: Spec) -> None:
         return None
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(self, spec: Spec, lease: Lease, access_ended: object = None) -> None:
         """There is nothing to remove."""
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ class StandInEngine:
     def prolong(self, spec: Spec) -> None:
         """It ends no passwords."""
 
-    def drop(self, spec: Spec, lease: Any) -> None:
+    def drop(self, spec: Spec, lease: Any, access_ended: object = None) -> None:
         if self.drop_fails_with is not None:
             raise self.drop_fails_with
 

@@ -22,7 +22,7 @@ class Engine:
     def __init__(self) -> None:
         self.dropped: list[int] = []
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(self, spec: Spec, lease: Lease, access_ended: object = None) -> None:
         self.dropped.append(spec.credentials_id)
 
     def close(self) -> None:

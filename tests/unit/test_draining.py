@@ -42,7 +42,7 @@ class Engine:
             raise EngineUnavailable("server default: away")
         return True
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(self, spec: Spec, lease: Lease, access_ended: object = None) -> None:
         lease.check()
         self.act(spec)
         self.dropped.append(spec.credentials_id)

@@ -27,7 +27,7 @@ class Engine:
         self.mended = False
         self.tried = 0
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(self, spec: Spec, lease: Lease, access_ended: object = None) -> None:
         self.tried += 1
         if not self.mended:
             raise Died

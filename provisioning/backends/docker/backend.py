@@ -240,11 +240,14 @@ class DockerBackend:
         wait_until_ready(engine, spec, certificate, check=lease.check)
         return count_connections(tables, SANDBOX_TYPES[spec.type].port)
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(
+        self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
+    ) -> None:
         engine = self._engines[spec.server]
         owned = self._owned(engine, spec)
         lease.check()
         was_there = owned.remove_container(lease.check)
+        access_ended()
         failpoint("drop.container")
         owned.remove_network(lease.check)
         failpoint("drop.network")

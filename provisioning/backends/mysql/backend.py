@@ -214,7 +214,9 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             only_here = self.shares_login(spec.type) and _grants(run, spec) > 1
             return _end_sessions(run, server, [spec], only_here=only_here)
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(
+        self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
+    ) -> None:
         server = self._servers[spec.server]
         with self._removing(server, [(spec, lease)]) as run:
             if self.shares_login(spec.type):

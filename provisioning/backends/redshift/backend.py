@@ -1,6 +1,7 @@
 """What is done on a Redshift or PostgreSQL server for a workspace: a login and its schema."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
@@ -21,21 +22,26 @@ from provisioning.backends.naming import (
     build_name,
     quote_sql_name,
 )
-from provisioning.backends.redshift.detach import detach_login
+from provisioning.backends.redshift.blockers import Blockers, room_for_locks
 from provisioning.backends.redshift.inventory import take_inventory
+from provisioning.backends.redshift.removal import (
+    end_access,
+    end_sessions,
+    remove_objects,
+    require_gone,
+)
 from provisioning.backends.redshift.server import Server, Statements, translate
 from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.fleet import Fleet
 from provisioning.backends.sql import PasswordSQLBackend
 from provisioning.configuration.config import Limits
-from provisioning.configuration.secrets import Secret, generate_password
+from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import PostgresServer
 from provisioning.state.claims import Lease
 from provisioning.state.failpoints import failpoint
 
 _USER_EXISTS = {errorcodes.DUPLICATE_OBJECT}
 _SCHEMA_EXISTS = {errorcodes.DUPLICATE_SCHEMA}
-_UNDEFINED = {errorcodes.UNDEFINED_OBJECT, errorcodes.INVALID_SCHEMA_NAME}
 
 #: Seconds to wait for the end of the session that tried the new login.
 OWN_SESSION_PATIENCE = 2.0
@@ -44,6 +50,14 @@ SESSIONS_PATIENCE = 8.0
 #: Seconds after a credential's end when the database itself starts to refuse its password. It
 #: covers a missed sweep, and is long enough never to come before one.
 VALID_UNTIL_MARGIN = 3600
+
+#: Signs the session, and returns its name and how many others of our login bear it, ended now.
+_SIGN = """
+SELECT set_config('application_name', %s, false), (
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE usename = current_user AND application_name = left(%s, 63) AND pid <> pg_backend_pid()
+)
+"""
 
 
 class RedshiftBackend(PasswordSQLBackend[Server]):
@@ -95,7 +109,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
         server = self._servers[spec.server]
-        with server.statements() as run:
+        with room_for_locks(server, spec), server.statements() as run:
             _fence(run, server, spec, lease)
             failpoint("create.locked")
             self._create_login(run, server, spec, password, lease)
@@ -154,7 +168,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     def exists(self, spec: Spec) -> bool:
         server = self._servers[spec.server]
-        with server.statements() as run:
+        with room_for_locks(server, spec), server.statements() as run:
             ((found,),) = run(
                 "SELECT COUNT(*) FROM pg_namespace n "
                 f"JOIN ({server.dialect.open_logins}) AS logins (id, name) "
@@ -178,33 +192,25 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     def kill(self, spec: Spec, lease: Lease) -> int:
         server = self._servers[spec.server]
-        with server.statements() as run:
+        with room_for_locks(server, spec), server.statements() as run:
             lease.check()
-            return _end_sessions(run, server, spec)
+            return end_sessions(run, server, spec)
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(
+        self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
+    ) -> None:
         server = self._servers[spec.server]
-        user = quote_sql_name(spec.user_name)
-        with server.statements() as run:
+        with (
+            room_for_locks(server, spec),
+            server.statements() as run,
+            Blockers(server, run, spec) as blockers,
+        ):
             _fence(run, server, spec, lease)
             failpoint("drop.locked")
-            # A dropped user's session loses its name in the catalog, so sessions end first. With
-            # a new password and a limit of 0, nobody can connect meanwhile.
-            has_login = run.ignoring(
-                _UNDEFINED,
-                f"ALTER USER {user} WITH PASSWORD %s CONNECTION LIMIT 0",
-                generate_password().reveal(),
-            )
-            failpoint("drop.login_locked")
-            _end_sessions(run, server, spec)
-            failpoint("drop.sessions")
-            run(f"DROP SCHEMA IF EXISTS {quote_sql_name(spec.object_name)} CASCADE")
-            failpoint("drop.schema")
-            # An admin that may not make logins may not run DROP USER for a missing one either.
-            if has_login:
-                _drop_login(run, server, spec)
-            failpoint("drop.login")
-            _require_gone(run, server, spec)
+            has_login = end_access(run, server, spec, blockers)
+            access_ended()
+            remove_objects(run, server, spec, blockers, has_login=has_login)
+            require_gone(run, spec)
             _release(run, server)
         failpoint("drop.checked")
 
@@ -221,38 +227,28 @@ def _valid_until(expires_at: int | None) -> str:
 
 
 def _fence(run: Statements, server: Server, spec: Spec, lease: Lease) -> None:
-    """Take the credential's advisory lock, ending the session of a stale holder.
+    """Sign the session with the credential's name, and end that of a stale holder.
 
-    Redshift has no such locks. There the lease is checked before each statement, so a replaced
-    holder can finish at most the statement it is in.
+    Only sessions of our own login count, so no tenant's can stand in the way. A holder that was
+    replaced and signs later than this fails `lease.check`. Redshift has no such names: there the
+    lease is looked at before each statement, so a holder that was replaced can finish at most
+    the statement it is in.
     """
-    if not server.dialect.has_advisory_locks:
+    if not server.dialect.names_sessions:
         run.guard(lease)
     else:
-        key = _lock_key(spec)
         end = time.monotonic() + SESSIONS_PATIENCE
-        while run("SELECT pg_try_advisory_lock(%s)", key) != [(True,)]:
+        while run(_SIGN, spec.object_name, spec.object_name) != [(spec.object_name[:63], 0)]:
             lease.check()
             if time.monotonic() > end:
-                raise EngineBusy(f"server {spec.server}: {spec.object_name} is locked")
-            run(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
-                "AND granted AND pid <> pg_backend_pid() "
-                "AND (classid::bigint << 32) | objid::bigint = %s",
-                key,
-            )
+                raise EngineBusy(f"server {spec.server}: an earlier session does not end")
             time.sleep(0.01)
     lease.check()
 
 
-def _lock_key(spec: Spec) -> int:
-    # Ids are below 10^18, well inside the 63 bits of a lock's key.
-    return spec.credentials_id
-
-
 def _release(run: Statements, server: Server) -> None:
-    if server.dialect.has_advisory_locks:
-        run("SELECT pg_advisory_unlock_all()")
+    if server.dialect.names_sessions:
+        run("SELECT set_config('application_name', '', false)")
 
 
 def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
@@ -279,48 +275,6 @@ def _await_end(server: Server, session: int) -> None:
     with server.statements() as run:
         while run(query, session) and time.monotonic() < end:
             time.sleep(0.001)
-
-
-def _end_sessions(run: Statements, server: Server, spec: Spec) -> int:
-    """End the login's sessions and return how many, once they are gone from the list."""
-    query = (
-        f"SELECT process FROM ({server.dialect.sessions}) AS sessions (process, name, db) "
-        "WHERE name = %s"
-    )
-    ended: set[int] = set()
-    end, pause = time.monotonic() + SESSIONS_PATIENCE, 0.002
-    while sessions := [int(row[0]) for row in run(query, spec.user_name)]:
-        if time.monotonic() > end:
-            raise EngineBusy(f"server {spec.server}: sessions do not end")
-        for session in sessions:
-            run("SELECT pg_terminate_backend(%s)", session)
-        ended.update(sessions)
-        time.sleep(pause)
-        pause = min(pause * 2, 0.1)
-    return len(ended)
-
-
-def _drop_login(run: Statements, server: Server, spec: Spec) -> None:
-    user = quote_sql_name(spec.user_name)
-    if run.ignoring({server.dialect.still_needed}, f"DROP USER IF EXISTS {user}"):
-        return
-    # It made things outside its schema, or others gave it rights.
-    if server.dialect.has_drop_owned:
-        run(f"DROP OWNED BY {user} CASCADE")
-    else:
-        detach_login(run, spec.user_name)
-    run(f"DROP USER IF EXISTS {user}")
-
-
-def _require_gone(run: Statements, server: Server, spec: Spec) -> None:
-    ((users, schemas),) = run(
-        "SELECT (SELECT COUNT(*) FROM pg_user WHERE usename = %s), "
-        "(SELECT COUNT(*) FROM pg_namespace WHERE nspname = %s)",
-        spec.user_name,
-        spec.object_name,
-    )
-    if users or schemas:
-        raise EngineBusy(f"server {spec.server}: {spec.object_name} is still there")
 
 
 def _check(server: Server) -> Health:

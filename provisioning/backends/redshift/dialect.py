@@ -21,8 +21,15 @@ class Dialect:
     open_logins: str
     #: What ``CONNECTION LIMIT`` takes for no limit.
     unlimited: str
-    #: Session-level advisory locks, which fence off a stale holder.
-    has_advisory_locks: bool
+    #: Sessions have a name that their login gives them, by which a stale holder is found.
+    names_sessions: bool
+    #: ``pg_blocking_pids``, and ``pg_identify_object``.
+    has_blocking_pids: bool
+    identifies_objects: bool
+    #: Transactions that are prepared, and outlive their session, where a setting lets them.
+    has_prepared: bool
+    #: ``PASSWORD NULL``, which lets nobody log in.
+    has_null_password: bool
     #: ``CREATE SCHEMA ... QUOTA n GB``.
     has_schema_quota: bool
     #: ``DROP OWNED BY``, which takes what a login owns and was granted.
@@ -43,14 +50,18 @@ POSTGRESQL = Dialect(
     sessions="SELECT pid, usename, datname FROM pg_stat_activity WHERE usename IS NOT NULL",
     open_logins="SELECT oid, rolname FROM pg_roles WHERE rolconnlimit <> 0",
     unlimited="-1",
-    has_advisory_locks=True,
+    names_sessions=True,
+    has_blocking_pids=True,
+    identifies_objects=True,
+    has_prepared=True,
+    has_null_password=True,
     has_schema_quota=False,
     has_drop_owned=True,
     needs_membership=True,
     still_needed=errorcodes.DEPENDENT_OBJECTS_STILL_EXIST,
     user_right="CREATEROLE",
     may_create_users="SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user",
-    settings=("SET lock_timeout = '2s'",),
+    settings=("SET lock_timeout = '2s'", "SET search_path = pg_catalog, pg_temp"),
 )
 REDSHIFT = Dialect(
     name="Redshift",
@@ -60,14 +71,18 @@ REDSHIFT = Dialect(
         "SELECT usesysid, usename FROM pg_user_info WHERE COALESCE(useconnlimit, '') <> '0'"
     ),
     unlimited="UNLIMITED",
-    has_advisory_locks=False,
+    names_sessions=False,
+    has_blocking_pids=False,
+    identifies_objects=False,
+    has_prepared=False,
+    has_null_password=False,
     has_schema_quota=True,
     has_drop_owned=False,
     needs_membership=False,
     still_needed=errorcodes.OBJECT_IN_USE,
     user_right="CREATEUSER",
     may_create_users="SELECT usesuper FROM pg_user WHERE usename = current_user",
-    settings=(),
+    settings=("SET search_path TO pg_catalog",),
 )
 
 

@@ -1,8 +1,10 @@
 """Connections to one Redshift or PostgreSQL server."""
 
 import select
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -20,6 +22,7 @@ from provisioning.backends.base import (
 from provisioning.backends.connections.sessions import OpenSessions, group_by_user
 from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
+from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.server import Driver, EngineStatements, PasswordServer
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import PostgresServer
@@ -38,6 +41,12 @@ _LATER = {
     # PostgreSQL's "tuple concurrently updated", when two account statements meet.
     errorcodes.INTERNAL_ERROR,
 }
+#: Locks these catalogs, and their indexes, as long as the transaction is open.
+_CATALOGS_OF_LOGINS = """
+SELECT (SELECT count(*) FROM pg_stat_activity), (SELECT count(*) FROM pg_roles),
+    (SELECT count(*) FROM pg_auth_members), (SELECT count(*) FROM pg_database),
+    (SELECT count(*) FROM pg_locks)
+"""
 #: Seconds any connection of the process may be silent within one statement.
 SILENCE_SECONDS = 30.0
 
@@ -87,6 +96,15 @@ class Statements(EngineStatements[tuple[Any, ...]]):
         super().__init__(connection, server, answered)
         self._cursor = connection.cursor()
         self._lease: Lease | None = None
+        self._began: float | None = None
+        #: The server's number of the session.
+        self.process: int = self._cursor.connection.info.backend_pid
+
+    @property
+    def seconds(self) -> float:
+        """How long the statement runs that another thread is in; 0 between two."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def guard(self, lease: Lease) -> None:
         """Look at the lease before each further statement."""
@@ -95,12 +113,15 @@ class Statements(EngineStatements[tuple[Any, ...]]):
     def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         if self._lease is not None:
             self._lease.check()
+        self._began = time.monotonic()
         try:
             self._cursor.execute(sql, values or None)
             self._answered()
             return list(self._cursor.fetchall()) if self._cursor.description else []
         except psycopg2.Error as problem:
             raise translate(problem, f"{self._server}: {step_of(sql)}") from None
+        finally:
+            self._began = None
 
 
 def translate(problem: psycopg2.Error, where: str) -> EngineError:
@@ -131,9 +152,22 @@ class Server(PasswordServer[PostgresServer, Statements]):
 
     #: Read on each new connection.
     dialect: Dialect = POSTGRESQL
+    #: Whether sessions can leave transactions behind that are prepared and not committed.
+    has_prepared = False
 
-    def connect_as(self, user: str, password: Secret) -> Any:
-        """Open a connection of the given login to the configured database."""
+    def __init__(
+        self,
+        config: PostgresServer,
+        timeout: int,
+        connections: int,
+        recorded: RecordedPasswords = nothing_recorded,
+    ) -> None:
+        super().__init__(config, timeout, connections, recorded)
+        self._guard: Any = None
+        self._guard_lock = threading.Lock()
+
+    def connect_as(self, user: str, password: Secret, database: str | None = None) -> Any:
+        """Open a connection of the given login, to the configured database if to no other."""
         tls = {"sslmode": self.config.tls_mode, "sslrootcert": self.config.tls_ca}
         options: dict[str, Any] = {name: value for name, value in tls.items() if value}
         return psycopg2.connect(
@@ -142,15 +176,77 @@ class Server(PasswordServer[PostgresServer, Statements]):
             ),
             host=self.config.host,
             port=self.config.port,
-            dbname=self.config.database,
+            dbname=database or self.config.database,
             user=user,
             password=password.reveal(),
             connect_timeout=self._timeout,
             **options,
         )
 
+    @contextmanager
+    def statements_in(self, database: str) -> Iterator[Statements]:
+        """Open an admin connection to another database of the server for the block."""
+        try:
+            connection = self.connect_admin(database)
+        except psycopg2.Error as problem:
+            raise translate(problem, f"{self.config.name}: database {database}") from None
+        try:
+            yield Statements(connection, self.config.name, lambda: None)
+        finally:
+            connection.close()
+
+    def guard(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement even while the server's table of locks is full.
+
+        The session for it is opened beforehand (`open_guard`) and stays in a transaction that
+        has the locks of the catalogs of logins, so that it needs no others.
+        """
+        with self._guard_lock:
+            self._open_guard()
+            try:
+                return Statements(self._guard, self.config.name, lambda: None)(sql, *values)
+            except EngineError:
+                self._close_guard()
+                raise
+
+    def open_guard(self) -> None:
+        """Open the session of `guard` if there is none, or the server has ended it."""
+        with self._guard_lock:
+            self._open_guard()
+
+    def _open_guard(self) -> None:
+        if self._guard is not None and not self._guard.closed:
+            return
+        try:
+            self._guard = self.connect_admin()
+            self._guard.autocommit = False
+            with self._guard.cursor() as cursor:
+                cursor.execute("SET idle_in_transaction_session_timeout = 0")
+                cursor.execute(_CATALOGS_OF_LOGINS)
+        except psycopg2.Error as problem:
+            self._close_guard()
+            raise translate(problem, f"{self.config.name}: guard") from None
+
+    def _close_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.close()
+
+    def close(self) -> None:
+        super().close()
+        with self._guard_lock:
+            self._close_guard()
+
     def _connect_admin(self) -> Any:
-        connection = self._admin.log_in(self._log_in, psycopg2.Error, self._timeout / 2)
+        return self.connect_admin()
+
+    def connect_admin(self, database: str | None = None) -> Any:
+        """Open an admin connection that finds names in the server's own catalog alone."""
+        connection = self._admin.log_in(
+            lambda password: self._log_in(password, database),
+            psycopg2.Error,
+            self._timeout / 2,
+        )
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT version()")
@@ -158,10 +254,13 @@ class Server(PasswordServer[PostgresServer, Statements]):
             for setting in self.dialect.settings:
                 cursor.execute(setting)
             cursor.execute(f"SET statement_timeout = {self._timeout * 1000}")
+            if self.dialect.has_prepared:
+                cursor.execute("SHOW max_prepared_transactions")
+                self.has_prepared = cursor.fetchone() != ("0",)
         return connection
 
-    def _log_in(self, password: Secret) -> Any:
-        return self.connect_as(self.config.user, password)
+    def _log_in(self, password: Secret, database: str | None = None) -> Any:
+        return self.connect_as(self.config.user, password, database)
 
     def set_admin_password(self, password: Secret, lease: Lease) -> None:
         with self.statements() as run:

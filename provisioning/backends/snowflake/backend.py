@@ -4,6 +4,7 @@ The role has the user's name. The schema belongs to the admin's role and has man
 the workspace can use what is in it, but only the admin can let others in.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from provisioning.backends.base import (
@@ -180,13 +181,16 @@ class SnowflakeBackend(SQLBackend[Server]):
         with self._servers[spec.server].statements() as run:
             return _end_sessions(run, spec, lease)
 
-    def drop(self, spec: Spec, lease: Lease) -> None:
+    def drop(
+        self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
+    ) -> None:
         role = user = quote_sql_name(spec.user_name)
         lease.check()
         with self._servers[spec.server].statements() as run:
             run.change(lease, f"ALTER USER IF EXISTS {user} SET DISABLED = TRUE")
             failpoint("drop.login_locked")
             _end_sessions(run, spec, lease)
+            access_ended()
             failpoint("drop.sessions")
             # Without its database there is no schema either.
             run.change_ignoring(

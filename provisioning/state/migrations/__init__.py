@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 #: The version this code was written for: the newest file in ``versions``.
-NEWEST = "0013"
+NEWEST = "0014"
 
 
 def upgrade(connection: Connection) -> None:
