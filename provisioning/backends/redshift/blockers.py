@@ -32,15 +32,6 @@ SELECT blocker.pid, activity.usename, activity.usename LIKE %s
 FROM (SELECT DISTINCT unnest(pg_blocking_pids(%s)) AS pid) AS blocker
 LEFT JOIN pg_stat_activity AS activity USING (pid)
 """
-#: Ends the sessions that have locks beyond what a client needs and fill the server's table.
-_END_GREEDY = """
-SELECT pg_terminate_backend(locks.pid)
-FROM (SELECT pid, count(*) AS held FROM pg_locks GROUP BY pid) AS locks
-JOIN pg_stat_activity AS activity USING (pid)
-WHERE locks.held > %s AND activity.usename LIKE %s
-"""
-#: Locks of one session that count as too many once the table is full.
-MANY_LOCKS = 500
 
 
 class Blockers:
@@ -127,26 +118,14 @@ def room_for_locks(server: Server, spec: Spec) -> Iterator[None]:
 
     The block's error is raised all the same: a repeat has room again.
     """
-    if server.dialect.has_blocking_pids:
-        server.open_guard()
     try:
         yield
     except EngineError as problem:
-        if problem.code == errorcodes.OUT_OF_MEMORY:
-            _end_greedy(server, spec)
+        if problem.code == errorcodes.OUT_OF_MEMORY and server.dialect.has_blocking_pids:
+            ended = server.end_greedy_sessions(_logins_like(spec))
+            log.warning("greedy_sessions_ended", server=spec.server, sessions=ended)
             raise EngineBusy(*problem.args) from None
         raise
-
-
-def _end_greedy(server: Server, spec: Spec) -> None:
-    """End sessions with more locks than any client needs.
-
-    No other session could even be opened then, nor read a catalog: `Server.guard` can.
-    """
-    # A transaction sees the sessions of its first look until it forgets them.
-    server.guard("SELECT pg_stat_clear_snapshot()")
-    ended = len(server.guard(_END_GREEDY, MANY_LOCKS, _logins_like(spec)))
-    log.warning("greedy_sessions_ended", server=spec.server, sessions=ended)
 
 
 def roll_back_prepared(server: Server, run: Statements, spec: Spec) -> None:

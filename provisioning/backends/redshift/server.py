@@ -41,6 +41,17 @@ _LATER = {
     # PostgreSQL's "tuple concurrently updated", when two account statements meet.
     errorcodes.INTERNAL_ERROR,
 }
+#: Ends sessions that have more locks than a client needs.
+_END_GREEDY = """
+SELECT pg_terminate_backend(locks.pid)
+FROM (SELECT pid, count(*) AS held FROM pg_locks GROUP BY pid) AS locks
+JOIN pg_stat_activity AS activity USING (pid)
+WHERE locks.held > %s AND activity.usename LIKE %s
+"""
+#: Locks of one session that are too many once the table is full, and what no session can have.
+MANY_LOCKS, MOST_LOCKS = 500, 2**31
+#: Seconds that such a session has to give its locks back.
+GREEDY_PATIENCE = 5.0
 #: Locks these catalogs, and their indexes, as long as the transaction is open.
 _CATALOGS_OF_LOGINS = """
 SELECT (SELECT count(*) FROM pg_stat_activity), (SELECT count(*) FROM pg_roles),
@@ -195,24 +206,30 @@ class Server(PasswordServer[PostgresServer, Statements]):
         finally:
             connection.close()
 
-    def guard(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run a statement even while the server's table of locks is full.
+    def end_greedy_sessions(self, logins: str) -> int:
+        """End the sessions that fill the server's table of locks, of logins LIKE a pattern.
 
-        The session for it is opened beforehand (`open_guard`) and stays in a transaction that
-        has the locks of the catalogs of logins, so that it needs no others.
+        No session could be opened then, nor a catalog be read. The guard, opened with the first
+        connection, stays in a transaction that has the locks of the catalogs of logins, and has
+        run the statement before, so that it needs no lock.
         """
         with self._guard_lock:
             self._open_guard()
+            run = Statements(self._guard, self.config.name, lambda: None)
+            ended, end = 0, time.monotonic() + GREEDY_PATIENCE
             try:
-                return Statements(self._guard, self.config.name, lambda: None)(sql, *values)
+                while time.monotonic() < end:
+                    # A transaction sees the sessions of its first look until it forgets them.
+                    run("SELECT pg_stat_clear_snapshot()")
+                    found = len(run(_END_GREEDY, MANY_LOCKS, logins))
+                    if not found:
+                        break
+                    ended = max(ended, found)
+                    time.sleep(0.05)
             except EngineError:
                 self._close_guard()
                 raise
-
-    def open_guard(self) -> None:
-        """Open the session of `guard` if there is none, or the server has ended it."""
-        with self._guard_lock:
-            self._open_guard()
+            return ended
 
     def _open_guard(self) -> None:
         if self._guard is not None and not self._guard.closed:
@@ -223,6 +240,8 @@ class Server(PasswordServer[PostgresServer, Statements]):
             with self._guard.cursor() as cursor:
                 cursor.execute("SET idle_in_transaction_session_timeout = 0")
                 cursor.execute(_CATALOGS_OF_LOGINS)
+                cursor.execute("SELECT pg_stat_clear_snapshot()")
+                cursor.execute(_END_GREEDY, (MOST_LOCKS, ""))
         except psycopg2.Error as problem:
             self._close_guard()
             raise translate(problem, f"{self.config.name}: guard") from None
@@ -238,7 +257,12 @@ class Server(PasswordServer[PostgresServer, Statements]):
             self._close_guard()
 
     def _connect_admin(self) -> Any:
-        return self.connect_admin()
+        connection = self.connect_admin()
+        if self.dialect.has_blocking_pids:
+            # Once the table of locks is full, no session can be opened.
+            with self._guard_lock:
+                self._open_guard()
+        return connection
 
     def connect_admin(self, database: str | None = None) -> Any:
         """Open an admin connection that finds names in the server's own catalog alone."""
