@@ -12,6 +12,7 @@ from api.queue import job_url
 from api.requests import authenticate, installation, read_parameters
 from api.schemas import NoParameters
 from api.waiting import hold_stream
+from provisioning.backoff import Backoff
 from provisioning.errors import StateUnavailable
 from provisioning.jobs.reading import find_job
 from provisioning.state.database import Database
@@ -22,7 +23,7 @@ from provisioning.state.formats import read_id
 blueprint = Blueprint("job_stream", __name__, url_prefix="/queue")
 
 #: Seconds between two looks at the job: it starts here, and grows while nothing happens.
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+POLLING = Backoff(0.05, 0.5, 1.5)
 #: Proxies cut connections that are silent for longer, in seconds. It also shows that the
 #: caller has gone: until then it keeps its thread.
 KEEP_ALIVE = 10
@@ -49,7 +50,7 @@ def stream(id_: str) -> Response:
 
 def _follow(database: Database, job_id: int, url: str, after: int, seconds: float) -> Iterator[str]:
     """Yield the events after ``after`` until the job is finished or ``seconds`` have passed."""
-    end, heard, pause = time.monotonic() + seconds, time.monotonic(), FIRST_PAUSE
+    end, heard, pauses = time.monotonic() + seconds, time.monotonic(), POLLING.pauses()
     yield f"retry: {RETRY}\n\n"
     while True:
         try:
@@ -68,12 +69,11 @@ def _follow(database: Database, job_id: int, url: str, after: int, seconds: floa
         if now >= end:
             return
         if events:
-            heard, pause = now, FIRST_PAUSE
+            heard, pauses = now, POLLING.pauses()
         elif now - heard >= KEEP_ALIVE:
             heard = now
             yield ": keep-alive\n\n"
-        time.sleep(min(pause, end - now))
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        time.sleep(min(next(pauses), end - now))
 
 
 def _message(kind: str, id_: int, data: dict[str, Any]) -> str:

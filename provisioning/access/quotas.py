@@ -11,23 +11,12 @@ of the project's row; a project without limits takes no lock and counts nothing.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import (
-    Subquery,
-    and_,
-    bindparam,
-    case,
-    func,
-    literal,
-    or_,
-    select,
-    union_all,
-)
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Subquery, bindparam, case, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
 from provisioning import errors
@@ -43,8 +32,9 @@ from provisioning.configuration.quota_limits import (
     limits_in_force,
     told_limits,
 )
-from provisioning.state.database import Database, now_ms
-from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState, JobCommand
+from provisioning.state.conditions import is_live
+from provisioning.state.database import Database, insert_if_absent
+from provisioning.state.enums import UNFINISHED_JOBS, JobCommand
 from provisioning.state.events import Action, record_operation
 from provisioning.state.models import Credentials, Job, Quota
 
@@ -119,10 +109,11 @@ class Quotas:
         """See that the project has a row, in a transaction of its own: making one can fail."""
         if project_id in self._known:
             return
-        with suppress(IntegrityError), self._database.write() as session:
-            # Another process may record it at the same moment.
-            if session.get(Quota, project_id) is None:
-                session.add(Quota(project_id=project_id, limits={}))
+        insert_if_absent(
+            self._database,
+            select(Quota.project_id).where(Quota.project_id == project_id),
+            lambda _: Quota(project_id=project_id, limits={}),
+        )
         self._known.add(project_id)
 
     def _lock(self, session: Session, principal: Principal) -> None:
@@ -225,24 +216,13 @@ def _taken(*conditions: Any, of_jobs: tuple[Any, ...] = ()) -> Subquery:
         job.command == JobCommand.CREATE,
         # From then on the row counts.
         job.credentials_id.is_(None),
-        ~select(holder.id).where(holder.slot == job.slot, _is_live(holder)).exists(),
+        ~select(holder.id).where(holder.slot == job.slot, is_live(holder)).exists(),
         *of_jobs,
     )
     for column, value in conditions:
         held = held.where(row[column] == value)
         ordered = ordered.where(job[column] == value)
-    return union_all(held.where(_is_live(row)), ordered.distinct()).subquery()
-
-
-def _is_live(row: Any) -> Any:
-    return and_(
-        row.state.in_((CredentialsState.CREATING, CredentialsState.ACTIVE)),
-        or_(
-            row.expires_at.is_(None),
-            row.expires_at > now_ms(),
-            row.protected_until > now_ms(),
-        ),
-    )
+    return union_all(held.where(is_live(row)), ordered.distinct()).subquery()
 
 
 def _count_of_project() -> Any:

@@ -6,8 +6,6 @@ transaction records the delete jobs, as begun by this process, and another one t
 dies or fails in between are jobs like any others, which a sweep finds.
 """
 
-import os
-import socket
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -22,19 +20,20 @@ from provisioning.credentials.expiry import expired_among, expired_on
 from provisioning.credentials.observation import read_observation
 from provisioning.credentials.reconcile import (
     backend_of,
+    close_all_dropped,
     close_dropped,
     describe,
     drop_row,
-    forget_unused_login,
-    gone,
+    removal_values,
     spec_of,
 )
 from provisioning.installation import Installation
-from provisioning.jobs.outcomes import close_job, ended, success
-from provisioning.jobs.recording import slot_of
+from provisioning.jobs.claiming import Claimed, begun_columns
+from provisioning.jobs.outcomes import close_job, close_successful, success
+from provisioning.jobs.recording import columns_on, take_local_numbers, waiting_columns
 from provisioning.state.claims import ClaimLost, Lease, owner_name
-from provisioning.state.database import next_numbers, now_ms, read_clock
-from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import JobCommand, JobStatus
 from provisioning.state.events import Action, credentials_event, job_event, record_events
 from provisioning.state.failpoints import failpoint
 from provisioning.state.formats import format_time
@@ -49,13 +48,11 @@ BATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class _Removal:
+class _Removal(Claimed):
     """An expired credential and its delete job, both claimed by this process."""
 
     row: Credentials
-    lease: Lease
-    job: Job
-    job_lease: Lease
+    row_lease: Lease
 
 
 def drain(installation: Installation, backend: str, server: str, size: int) -> int | None:
@@ -105,14 +102,13 @@ _TURN_OVER = (
     update(Credentials.__table__)  # type: ignore[arg-type]
     .where(Credentials.id == bindparam("row_id"))
     .values(
-        state=CredentialsState.DROPPING,
-        slot=None,
-        job_id=bindparam("row_job"),
-        attempts=0,
-        not_before=0,
-        claim_token=Credentials.claim_token + 1,
-        claim_owner=bindparam("row_owner"),
-        claim_until=now_ms() + bindparam("claim_milliseconds"),
+        removal_values(bindparam("row_job"))
+        | {
+            "slot": None,
+            "claim_token": Credentials.claim_token + 1,
+            "claim_owner": bindparam("row_owner"),
+            "claim_until": now_ms() + bindparam("claim_milliseconds"),
+        }
     )
 )
 
@@ -127,13 +123,13 @@ def _claim(installation: Installation, backend: str, server: str, size: int) -> 
         if read_observation(session) is not None:
             return []
         # The sequence's lock keeps others who do the same from finding the same rows.
-        numbers = iter(next_numbers(session, "ticket", 2 * size))
+        numbers = take_local_numbers(session, size)
         found = expired_on(backend, server).with_only_columns(Credentials.id).limit(size)
         rows = session.scalars(expired_among(session.scalars(found).all())).all()
         if not rows:
             return []
         now = read_clock(session)
-        jobs = [_begun_job(row, next(numbers), next(numbers), now) for row in rows]
+        jobs = [_begun_job(row, pair, now) for row, pair in zip(rows, numbers, strict=False)]
         claim = {"row_owner": owner_name(), "claim_milliseconds": seconds * 1000}
         session.connection().execute(
             _TURN_OVER,
@@ -150,10 +146,10 @@ def _claim(installation: Installation, backend: str, server: str, size: int) -> 
         session.connection().execute(_INSERT_JOB, [{**job, **claimed} for job in jobs])
         removals = [
             _Removal(
-                row,
-                Lease(Credentials, row.id, row.claim_token + 1, start + seconds),
                 Job(**job),
                 Lease(Job, job["id"], 1, start + seconds),
+                row,
+                Lease(Credentials, row.id, row.claim_token + 1, start + seconds),
             )
             for row, job in zip(rows, jobs, strict=True)
         ]
@@ -165,30 +161,10 @@ def _claim(installation: Installation, backend: str, server: str, size: int) -> 
     return removals
 
 
-def _begun_job(row: Credentials, number: int, ticket: int, now: int) -> dict[str, Any]:
+def _begun_job(row: Credentials, numbers: tuple[int, int], now: int) -> dict[str, Any]:
     """Return the columns of the service's own job, under the credential's owner (contract 11.3)."""
-    return {
-        "id": number,
-        "run_id": str(ticket),
-        "command": JobCommand.DELETE,
-        "status": JobStatus.PROCESSING,
-        "backend": row.backend,
-        "params": {"backend": row.backend, "id": str(row.id)},
-        "result": {},
-        "progress": [],
-        "credentials_id": row.id,
-        "slot": slot_of(row.token_id, row.backend, row.type),
-        "project_id": row.project_id,
-        "project_name": row.project_name,
-        "token_id": row.token_id,
-        "token_description": row.token_description,
-        "created_at": now,
-        "started_at": now,
-        "process_host": socket.gethostname()[:128],
-        "process_pid": os.getpid(),
-        "attempts": 1,
-        "not_before": 0,
-    }
+    waiting = waiting_columns(row, numbers, now)
+    return {**waiting, **columns_on(JobCommand.DELETE, row), **begun_columns(now)}
 
 
 def _beginning(one: _Removal) -> list[dict[str, Any]]:
@@ -211,7 +187,7 @@ def _remove(installation: Installation, removals: list[_Removal]) -> bool:
         left = [one for one in removals if one not in done]
         for position, one in enumerate(left):
             try:
-                drop_row(backend, one.row, one.lease)
+                drop_row(backend, one.row, one.row_lease)
             except ClaimLost:
                 log.warning("claim_lost", job=one.job.id)
             except Exception as problem:
@@ -232,7 +208,7 @@ def _drop_together(backend: Backend, removals: list[_Removal]) -> list[_Removal]
         return done
     by_id = {one.row.id: one for one in removals}
     try:
-        for specs in backend.drop_many([(spec_of(one.row), one.lease) for one in removals]):
+        for specs in backend.drop_many([(spec_of(one.row), one.row_lease) for one in removals]):
             done.extend(by_id[spec.credentials_id] for spec in specs)
     except Exception as problem:
         log.warning("not_dropped_together", failure=describe(problem))
@@ -240,7 +216,7 @@ def _drop_together(backend: Backend, removals: list[_Removal]) -> list[_Removal]
 
 
 def _leases(one: _Removal) -> tuple[Lease, Lease]:
-    return one.lease, one.job_lease
+    return one.row_lease, one.lease
 
 
 def _settle(installation: Installation, done: list[_Removal]) -> None:
@@ -250,7 +226,8 @@ def _settle(installation: Installation, done: list[_Removal]) -> None:
     with installation.database.write() as session:
         untouched = _lock_untouched(session, done)
         if untouched:
-            _close_all(session, untouched)
+            close_all_dropped(session, [one.row for one in untouched])
+            close_successful(session, [one.job for one in untouched])
     for one in done:
         if one not in untouched:
             _close(installation, one)
@@ -271,8 +248,8 @@ def _lock_untouched(session: Session, done: list[_Removal]) -> list[_Removal]:
     return [
         one
         for one in done
-        if held_rows.get(one.row.id) == one.lease.token
-        and held_jobs.get(one.job.id) == one.job_lease.token
+        if held_rows.get(one.row.id) == one.row_lease.token
+        and held_jobs.get(one.job.id) == one.lease.token
     ]
 
 
@@ -280,35 +257,18 @@ def _tokens(session: Session, query: Select[int, int]) -> dict[int, int]:
     return {row.id: row.claim_token for row in session.execute(query.with_for_update())}
 
 
-def _close_all(session: Session, removals: list[_Removal]) -> None:
-    """Do what `close_dropped` and `close_job` do, for many that are locked."""
-    events = []
-    for one in removals:
-        events.append(credentials_event(Action.DROPPED, one.row, job_id=one.job.id))
-        events.append(job_event(Action.JOB_SUCCEEDED, one.job))
-    connection = session.connection()
-    rows = update(Credentials).where(Credentials.id.in_(one.row.id for one in removals))
-    connection.execute(rows.values(claim_until=None, **gone()))
-    jobs = update(Job).where(Job.id.in_(one.job.id for one in removals))
-    connection.execute(jobs.values(claim_until=None, **ended(), **success()))
-    record_events(session, events)
-    # Logins that they share are locked in this order by all.
-    for login in sorted({one.row.login_id for one in removals if one.row.login_id is not None}):
-        forget_unused_login(session, login)
-
-
 def _close(installation: Installation, one: _Removal) -> None:
     try:
         with installation.database.write() as session:
-            close_dropped(session, one.row, one.lease)
-            close_job(session, one.job, one.job_lease, **success())
+            close_dropped(session, one.row, one.row_lease)
+            close_job(session, one.job, one.lease, **success())
     except ClaimLost:
         log.warning("claim_lost", job=one.job.id)
 
 
 def _delay(installation: Installation, one: _Removal, problem: Exception) -> None:
     try:
-        retry_or_give_up(installation, one.job, problem, one.job_lease, one.row, one.lease)
+        retry_or_give_up(installation, one, problem)
     except ClaimLost:
         log.warning("claim_lost", job=one.job.id)
 

@@ -13,13 +13,13 @@ from provisioning.backends.base import EngineError
 from provisioning.credentials.reconcile import (
     CleanupPending,
     access_values,
-    again,
     backend_of,
     close_dropped,
     describe,
     drop_objects,
     next_turn,
     spec_of,
+    values_for_retry,
 )
 from provisioning.installation import Installation
 from provisioning.jobs.claiming import Claimed
@@ -60,9 +60,9 @@ def run_job(installation: Installation, job_id: int, backends: Collection[str]) 
         elif job.status is JobStatus.TERMINATING:
             _end_killed(installation, claimed)
         elif job.command is JobCommand.DELETE and claimed.row and claimed.row_lease:
-            _run_delete(installation, job, claimed.lease, claimed.row, claimed.row_lease)
+            _run_delete(installation, claimed, claimed.row, claimed.row_lease)
         elif claimed.row:
-            _run_kill(installation, job, claimed.lease, claimed.row)
+            _run_kill(installation, claimed, claimed.row)
     except ClaimLost:
         log.warning("claim_lost", job=job.id)
     return job
@@ -77,39 +77,41 @@ def _give_up(installation: Installation, claimed: Claimed) -> None:
     elif job.status is JobStatus.TERMINATING:
         _end_killed(installation, claimed)
     else:
-        retry_or_give_up(installation, job, problem, claimed.lease, claimed.row, claimed.row_lease)
+        retry_or_give_up(installation, claimed, problem)
 
 
 def _run_delete(
-    installation: Installation, job: Job, job_lease: Lease, row: Credentials, lease: Lease
+    installation: Installation, claimed: Claimed, row: Credentials, lease: Lease
 ) -> None:
+    job = claimed.job
     try:
-        drop_objects(installation, row, lease, job_lease, told_at=job.created_at)
+        drop_objects(installation, row, lease, claimed.lease, told_at=job.created_at)
     except ClaimLost:
         raise
     except Exception as problem:
-        retry_or_give_up(installation, job, problem, job_lease, row, lease)
+        retry_or_give_up(installation, claimed, problem)
         return
     with installation.database.write() as session:
         close_dropped(session, row, lease)
-        close_job(session, job, job_lease, **success())
+        close_job(session, job, claimed.lease, **success())
     log.info("credentials_dropped", credentials=row.id, backend=row.backend, job=job.id)
     failpoint("delete.settled")
 
 
-def _run_kill(installation: Installation, job: Job, job_lease: Lease, row: Credentials) -> None:
+def _run_kill(installation: Installation, claimed: Claimed, row: Credentials) -> None:
+    job = claimed.job
     try:
-        with installation.keeper.keep(job_lease):
-            ended = backend_of(installation, row).kill(spec_of(row), job_lease)
+        with installation.keeper.keep(claimed.lease):
+            ended = backend_of(installation, row).kill(spec_of(row), claimed.lease)
         failpoint("kill.sessions")
     except ClaimLost:
         raise
     except Exception as problem:
-        retry_or_give_up(installation, job, problem, job_lease, row, None)
+        retry_or_give_up(installation, claimed, problem)
         return
     with installation.database.write() as session:
         record_job_event(session, Action.SESSIONS_KILLED, job, detail={"sessions": ended})
-        close_job(session, job, job_lease, **success())
+        close_job(session, job, claimed.lease, **success())
     log.info("sessions_killed", credentials=row.id, count=ended, job=job.id)
     failpoint("kill.settled")
 
@@ -123,22 +125,16 @@ def _end_killed(installation: Installation, claimed: Claimed) -> None:
     log.info("job_terminated", job=claimed.job.id)
 
 
-def retry_or_give_up(
-    installation: Installation,
-    job: Job,
-    problem: Exception,
-    job_lease: Lease,
-    row: Credentials | None,
-    lease: Lease | None,
-) -> None:
+def retry_or_give_up(installation: Installation, claimed: Claimed, problem: Exception) -> None:
     """Put the job back for later, or end it and make its credential visible again.
 
-    The lease is the credential's own; a kill has none. A delete that has ended access is a success
-    even if objects are left, which sweeps go on removing (contract 7.4).
+    A delete that has ended access is a success even if objects are left, which sweeps go on
+    removing (contract 7.4).
     """
+    job, row, lease = claimed.job, claimed.row, claimed.row_lease
     failure = describe(problem)
     if row is not None and lease is not None and _has_ended_access(row, problem):
-        _end_or_repeat_cleanup(installation, job, problem, job_lease, row, lease)
+        _end_or_repeat_cleanup(installation, claimed, problem, row, lease)
         return
     # Before the transaction: it asks the server.
     usable = row is None or lease is None or _is_usable(installation, row)
@@ -151,11 +147,11 @@ def retry_or_give_up(
                 record_restoration(session, row, job, row.token_id)
             elif row is not None and lease is not None:
                 # Half of a removal locks the login: nobody could use it, so sweeps go on.
-                lease.close(session, job_id=None, **again(row.attempts, failure))
-            close_job(session, job, job_lease, status=JobStatus.ERROR, **outcome)
+                lease.close(session, job_id=None, **values_for_retry(row.attempts, failure))
+            close_job(session, job, claimed.lease, status=JobStatus.ERROR, **outcome)
         else:
             # The attempt was counted when the job was claimed.
-            job_lease.close(session, **again(job.attempts - 1, failure))
+            claimed.lease.close(session, **values_for_retry(job.attempts - 1, failure))
             record_delay(session, job, problem, failure)
             if lease is not None:
                 lease.close(session, failure=failure)
@@ -180,9 +176,8 @@ def _is_usable(installation: Installation, row: Credentials) -> bool:
 
 def _end_or_repeat_cleanup(
     installation: Installation,
-    job: Job,
+    claimed: Claimed,
     problem: Exception,
-    job_lease: Lease,
     row: Credentials,
     lease: Lease,
 ) -> None:
@@ -190,15 +185,15 @@ def _end_or_repeat_cleanup(
 
     Its slot is free from now on, so that neither a new credential nor its jobs wait for this one.
     """
-    failure = describe(problem)
+    job, failure = claimed.job, describe(problem)
     with installation.database.write() as session:
         free = access_values(row, problem)
         if is_spent(session, job, installation.config):
             lease.close(session, job_id=None, **next_turn(row.attempts, problem), **free)
-            close_job(session, job, job_lease, **success(cleanup="pending"))
+            close_job(session, job, claimed.lease, **success(cleanup="pending"))
         else:
             lease.close(session, failure=failure, **free)
-            job_lease.close(
+            claimed.lease.close(
                 session, slot=f"cleanup:{row.id}", **next_turn(job.attempts - 1, problem)
             )
             record_delay(session, job, problem, failure)

@@ -7,7 +7,6 @@ from sqlalchemy import (
     CompoundSelect,
     Select,
     literal,
-    or_,
     select,
     union_all,
 )
@@ -21,8 +20,9 @@ from provisioning.jobs.callbacks import due_callbacks
 from provisioning.jobs.idempotency import forget_old_keys
 from provisioning.jobs.scheduling import due_jobs
 from provisioning.orphans.restore import begin_sweep
+from provisioning.state.conditions import is_unclaimed
 from provisioning.state.database import now_ms
-from provisioning.state.enums import CredentialsState
+from provisioning.state.enums import UNFINISHED_CREDENTIALS
 from provisioning.state.models import Credentials, Job
 
 #: Jobs of the same workers that one sweep finds, and credentials, and callbacks; the next one
@@ -101,10 +101,10 @@ def _abandoned(backends: Collection[str]) -> Select[int, str]:
     return (
         select(Credentials.id, Credentials.backend)
         .where(
-            Credentials.state.in_((CredentialsState.CREATING, CredentialsState.DROPPING)),
+            Credentials.state.in_(UNFINISHED_CREDENTIALS),
             Credentials.backend.in_(backends),
             Credentials.job_id.is_(None),
-            or_(Credentials.claim_until.is_(None), Credentials.claim_until <= now_ms()),
+            is_unclaimed(Credentials),
             Credentials.not_before <= now_ms(),
         )
         .order_by(Credentials.not_before, Credentials.id)

@@ -1,6 +1,11 @@
+"""What owners change: they extend a credential, delete it, or end its sessions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from provisioning import errors
 from provisioning.access.tokens import Caller
@@ -12,14 +17,15 @@ from provisioning.credentials.lifetime import (
     require_allowed,
     shortened,
 )
-from provisioning.credentials.reading import _find_owned, _owned, exists, lifetime_in, log, visible
-from provisioning.credentials.reconcile import prolong
+from provisioning.credentials.reading import _find_owned, _owned, exists, lifetime_in, log
+from provisioning.credentials.reconcile import prolong, removal_values
 from provisioning.credentials.warnings import attend_at
 from provisioning.installation import Installation
 from provisioning.jobs.backlog import require_room
 from provisioning.jobs.recording import parallel_limit_of, record_job, take_numbers
+from provisioning.state.conditions import is_visible
 from provisioning.state.database import read_clock
-from provisioning.state.enums import CredentialsState, JobCommand
+from provisioning.state.enums import JobCommand
 from provisioning.state.events import (
     Action,
     lifetime_of,
@@ -28,8 +34,6 @@ from provisioning.state.events import (
 )
 from provisioning.state.failpoints import failpoint
 from provisioning.state.models import Credentials, Job
-
-# Changes --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def extend(
     failpoint("extend.prolonged")
     with installation.database.write() as session:
         # The lock decides between an extend and an expiry at the same moment.
-        query = select(Credentials).where(_owned(caller, backend, row.id) & visible())
+        query = select(Credentials).where(_owned(caller, backend, row.id) & is_visible())
         locked = session.scalars(query.with_for_update()).first()
         if locked is None:
             raise errors.CredentialsNotFound
@@ -108,23 +112,11 @@ def request_drop(
     if not backend_rules(backend).asynchronous:
         # What has vanished may still have remains, so only reachability matters here.
         exists(installation, row)
-    require_room(installation, caller.principal.project_id)
-    numbers = take_numbers(installation, caller)
-    with installation.database.write() as session:
-        job = record_job(
-            session,
-            JobCommand.DELETE,
-            row,
-            owner=caller.principal,
-            author=caller.operator,
-            run_id=caller.run_id,
-            numbers=numbers,
-            parallel_limit=parallel_limit_of(installation.config, caller.principal),
-        )
+    with _recording(installation, caller, JobCommand.DELETE, row) as (session, job):
         statement = (
             update(Credentials)
-            .where(_owned(caller, backend, row.id) & visible())
-            .values(state=CredentialsState.DROPPING, job_id=job.id, attempts=0, not_before=0)
+            .where(_owned(caller, backend, row.id) & is_visible())
+            .values(removal_values(job.id))
         )
         if session.connection().execute(statement).rowcount != 1:
             raise errors.CredentialsNotFound
@@ -151,12 +143,26 @@ def request_kill(
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     if not exists(installation, row):
         raise errors.CredentialsNotFound
+    with _recording(installation, caller, JobCommand.KILL, row) as (_, job):
+        pass
+    failpoint("kill.accepted")
+    return job
+
+
+@contextmanager
+def _recording(
+    installation: Installation, caller: Caller, command: JobCommand, row: Credentials
+) -> Iterator[tuple[Session, Job]]:
+    """Yield the transaction that records a job of the caller's on a credential, and that job.
+
+    Raises ``QueueFull``.
+    """
     require_room(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
         job = record_job(
             session,
-            JobCommand.KILL,
+            command,
             row,
             owner=caller.principal,
             author=caller.operator,
@@ -164,5 +170,4 @@ def request_kill(
             numbers=numbers,
             parallel_limit=parallel_limit_of(installation.config, caller.principal),
         )
-    failpoint("kill.accepted")
-    return job
+        yield session, job

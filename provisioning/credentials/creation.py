@@ -1,7 +1,7 @@
 """Get or create: one live credential per token, backend and type (contract 6.1)."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ from provisioning import errors
 from provisioning.access.tokens import Caller, Principal
 from provisioning.backends.base import Backend, EngineError, Owner
 from provisioning.backends.naming import person_name_part
+from provisioning.backoff import Backoff
 from provisioning.configuration.catalog import BackendRules
 from provisioning.configuration.config import Config
 from provisioning.configuration.secrets import generate_password
@@ -31,8 +32,25 @@ from provisioning.state.models import Credentials, Login
 
 log = structlog.get_logger()
 
-#: Pause between two looks at a row another process works on, in seconds, and its growth.
-FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
+#: Seconds between two looks at a row another process works on.
+POLLING = Backoff(0.005, 0.2, 1.5)
+
+
+@dataclass(frozen=True)
+class NewCredentials:
+    """A credential to be made, and for whom."""
+
+    owner: Principal
+    backend: Backend
+    type: str
+    #: The owner's own, as `backends.key_pairs` keeps it.
+    public_key: str | None = None
+    #: Seconds that it is to live; None is its full lifetime.
+    ttl: int | None = None
+
+    @property
+    def slot(self) -> str:
+        return slot_of(self.owner.token_id, self.backend.name, self.type)
 
 
 def require_enabled(config: Config, rules: BackendRules, principal: Principal) -> None:
@@ -68,28 +86,27 @@ def get_or_create(
     backend = installation.backends.get(rules.name)
     if backend is None:
         raise errors.BackendUnavailable(rules.name)
-    slot = slot_of(caller.principal.token_id, rules.name, type_)
+    wanted = NewCredentials(caller.principal, backend, type_, public_key, ttl)
     end = time.monotonic() + installation.config["CREATION_LIMIT_SECONDS"]
-    pause = FIRST_PAUSE
+    pauses = POLLING.pauses()
     while time.monotonic() < end:
-        row, now = read_slot(installation, slot)
+        row, now = read_slot(installation, wanted.slot)
         if row is None:
-            made = _create(installation, caller, backend, type_, slot, now, public_key, ttl)
+            made = _create(installation, caller, wanted, now)
             if made is not None:
                 row, warning = made
                 view = view_of(installation, caller.principal, row, now)
                 return replace(view, quota_warning=warning)
             continue
         if row.state is CredentialsState.ACTIVE:
-            if is_live(installation, row, now):
+            if free_slot_unless_live(installation, row, now):
                 _require_key(row, public_key)
                 return view_of(installation, caller.principal, row, now)
             continue
         if _is_abandoned(row, now) and _take_over_creation(installation, row):
             continue
         # Another process is making it, or a delete of the last one is going on.
-        time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        time.sleep(next(pauses))
     raise errors.CreationInProgress
 
 
@@ -113,8 +130,8 @@ def read_slot(installation: Installation, slot: str) -> tuple[Credentials | None
     return row, int(now)
 
 
-def is_live(installation: Installation, row: Credentials, now: int) -> bool:
-    """Return whether an active row can be handed out; else free its slot for a new one."""
+def free_slot_unless_live(installation: Installation, row: Credentials, now: int) -> bool:
+    """Return whether an active row can be handed out; otherwise free its slot for a new one."""
     if row.ends_at is not None and row.ends_at <= now:
         with installation.database.write() as session:
             retire(session, row)
@@ -139,30 +156,24 @@ def _require_key(row: Credentials, public_key: str | None) -> None:
 def _create(
     installation: Installation,
     caller: Caller,
-    backend: Backend,
-    type_: str,
-    slot: str,
+    wanted: NewCredentials,
     now: int,
-    public_key: str | None,
-    ttl: int | None,
 ) -> tuple[Credentials, str | None] | None:
     """Record the intent, then make the objects; return None when another one has the slot.
 
     The text is the warning of a soft limit, if there is one.
     """
     try:
-        row, lease, warning = _record_intent(
-            installation, caller, backend, type_, slot, now, public_key, ttl
-        )
+        row, lease, warning = _record_intent(installation, caller, wanted, now)
     except IntegrityError:
         return None
     failpoint("create.intent")
     try:
         finish_creation(installation, row, lease, caller.run_id)
     except EngineError:
-        raise errors.BackendUnavailable(backend.name) from None
+        raise errors.BackendUnavailable(wanted.backend.name) from None
     except ClaimLost:
-        # This process was paused too long; whoever took over finishes it.
+        # This process was paused too long; another one took over and finishes it.
         return None
     return row, warning
 
@@ -222,32 +233,28 @@ _INTENT = insert(Credentials.__table__).values(  # type: ignore[arg-type]
 def _record_intent(
     installation: Installation,
     caller: Caller,
-    backend: Backend,
-    type_: str,
-    slot: str,
+    wanted: NewCredentials,
     now: int,
-    public_key: str | None,
-    ttl: int | None,
 ) -> tuple[Credentials, Lease, str | None]:
     """Commit the row that names the objects to be made, already claimed by this process.
 
     ``now`` is the database's time. Raises ``IntegrityError`` when a row stands in the slot,
     ``QuotaExceeded``, and ``BackendUnavailable`` when no server takes the credential.
     """
-    owner = caller.principal
+    owner, backend = wanted.owner, wanted.backend
     person = person_name_part(owner.person_id, owner.token_id)
-    shared = backend.shares_login(type_)
+    shared = backend.shares_login(wanted.type)
     server = installation.loads.choose(
         backend.name,
-        backend.placements(type_),
+        backend.placements(wanted.type),
         _server_of_person(installation, person) if shared else None,
     )
     if server is None:
         raise errors.BackendUnavailable(backend.name)
-    row = new_row(installation, owner, backend, type_, slot, server, now, public_key, ttl)
+    row = new_row(installation, wanted, server, now)
     seconds = installation.config["CLAIM_SECONDS"]
     start = time.monotonic()
-    taking = installation.quotas.taking(owner, caller.run_id, backend.name, [slot])
+    taking = installation.quotas.taking(owner, caller.run_id, backend.name, [wanted.slot])
     try:
         with taking as room:
             if shared:
@@ -264,31 +271,24 @@ def _record_intent(
 
 
 def new_row(
-    installation: Installation,
-    owner: Principal,
-    backend: Backend,
-    type_: str,
-    slot: str,
-    server: str,
-    now: int,
-    public_key: str | None = None,
-    ttl: int | None = None,
+    installation: Installation, wanted: NewCredentials, server: str, now: int
 ) -> Credentials:
     """Return an unsaved row with a new id, its objects' names and a password.
 
     It is as a first claim of this process leaves it, but for ``claim_until``.
     """
+    owner, backend = wanted.owner, wanted.backend
     number = installation.numbers.take()
-    names = Owner(owner.project_id, owner.token_id, owner.person_id, public_key)
-    spec = backend.plan(installation.prefix, names, type_, number, server)
+    names = Owner(owner.project_id, owner.token_id, owner.person_id, wanted.public_key)
+    spec = backend.plan(installation.prefix, names, wanted.type, number, server)
     touched_at = now - now % 1000
-    allowed = installation.config.lifetime(backend.name, type_, owner.limits, server)
+    allowed = installation.config.lifetime(backend.name, wanted.type, owner.limits, server)
     row = Credentials(
         id=number,
         backend=backend.name,
-        type=type_,
+        type=wanted.type,
         state=CredentialsState.CREATING,
-        slot=slot,
+        slot=wanted.slot,
         project_id=owner.project_id,
         project_name=owner.project_name,
         token_id=owner.token_id,
@@ -302,7 +302,7 @@ def new_row(
         login_id=None,
         created_at=now,
         touched_at=touched_at,
-        expires_at=expiry(shortened(allowed, ttl), touched_at, now),
+        expires_at=expiry(shortened(allowed, wanted.ttl), touched_at, now),
         claim_token=1,
         claim_owner=owner_name(),
         attempts=0,

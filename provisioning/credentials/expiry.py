@@ -1,18 +1,11 @@
 from collections.abc import Sequence
 
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    and_,
-    exists,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
 from provisioning.credentials.observation import hold, read_observation
-from provisioning.jobs.recording import record_job
-from provisioning.state.database import next_numbers, now_ms
+from provisioning.jobs.recording import record_job, take_local_numbers
+from provisioning.state.conditions import is_over
 from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState, JobCommand
 from provisioning.state.events import Action, record_credentials_event
 from provisioning.state.formats import format_time
@@ -22,7 +15,7 @@ from provisioning.state.models import Credentials, Job
 def retire(session: Session, row: Credentials) -> None:
     """Turn an expired row over to a delete job, unless it was extended or taken meanwhile."""
     # Before the row's lock: whoever needs both takes them in this order.
-    numbers = next_numbers(session, "ticket", 2)
+    (numbers,) = take_local_numbers(session, 1)
     still = (
         select(Credentials)
         .where(
@@ -39,9 +32,7 @@ def retire(session: Session, row: Credentials) -> None:
     locked.state, locked.slot = CredentialsState.DROPPING, None
     locked.attempts, locked.not_before = 0, 0
     if read_observation(session) is None:
-        locked.job_id = record_job(
-            session, JobCommand.DELETE, locked, numbers=(numbers[0], numbers[1])
-        ).id
+        locked.job_id = record_job(session, JobCommand.DELETE, locked, numbers=numbers).id
     else:
         # Its owner wants a new one; nobody has asked for the end of this one.
         hold(locked)
@@ -79,22 +70,3 @@ def expired_among(numbers: Sequence[int]) -> Select[Credentials]:
 def _is_expired() -> tuple[ColumnElement[bool], ...]:
     busy = exists().where(Job.slot == Credentials.slot, Job.status.in_(UNFINISHED_JOBS))
     return (Credentials.state == CredentialsState.ACTIVE, is_over(), ~busy)
-
-
-def is_over() -> ColumnElement[bool]:
-    """Return the condition for rows past their expiration and their protection."""
-    return and_(Credentials.expires_at <= now_ms(), is_not_protected())
-
-
-def is_not_protected() -> ColumnElement[bool]:
-    """Return the condition for rows that no operator keeps at the moment."""
-    return or_(Credentials.protected_until.is_(None), Credentials.protected_until <= now_ms())
-
-
-def is_not_over() -> ColumnElement[bool]:
-    """Return the opposite of `is_over`; of what never ends, neither compares to be true."""
-    return or_(
-        Credentials.expires_at.is_(None),
-        Credentials.expires_at > now_ms(),
-        Credentials.protected_until > now_ms(),
-    )

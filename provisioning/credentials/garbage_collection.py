@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 
 from provisioning import errors
 from provisioning.access.management_tokens import Operator
-from provisioning.credentials.expiry import is_not_protected
 from provisioning.credentials.observation import current_observation
+from provisioning.credentials.reconcile import removal_values
 from provisioning.installation import Installation
-from provisioning.jobs.recording import record_job
-from provisioning.state.database import next_numbers, read_clock
+from provisioning.jobs.recording import record_job, take_local_numbers
+from provisioning.state.conditions import is_not_protected
+from provisioning.state.database import read_clock
 from provisioning.state.enums import CredentialsState, JobCommand
 from provisioning.state.events import Action, record_credentials_event
 from provisioning.state.formats import format_time
@@ -72,17 +73,17 @@ def _remove_all(
 ) -> Sequence[Job]:
     query = select(Credentials).where(*conditions).order_by(Credentials.id).with_for_update()
     rows = session.scalars(query).all()
-    numbers = next_numbers(session, "ticket", 2 * len(rows))
+    numbers = take_local_numbers(session, len(rows))
     return [
         record_removal(
             session,
             row,
             Action.COLLECTED,
             operator,
-            numbers=(numbers[2 * place], numbers[2 * place + 1]),
+            numbers=pair,
             detail={"touch": format_time(row.touched_at)},
         )
-        for place, row in enumerate(rows)
+        for row, pair in zip(rows, numbers, strict=True)
     ]
 
 
@@ -97,8 +98,8 @@ def record_removal(
 ) -> Job:
     """Turn a locked, active row over to a delete job; the operator is named in the event."""
     job = record_job(session, JobCommand.DELETE, row, run_id=operator.run_id, numbers=numbers)
-    row.state, row.job_id = CredentialsState.DROPPING, job.id
-    row.attempts, row.not_before = 0, 0
+    for name, value in removal_values(job.id).items():
+        setattr(row, name, value)
     record_credentials_event(
         session,
         action,

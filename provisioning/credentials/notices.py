@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.credentials.warnings import due_notices, is_extendable
 from provisioning.installation import Installation
-from provisioning.jobs.callbacks import pause_after, send
+from provisioning.jobs.callbacks import RETRIES, send
 from provisioning.state.claims import ClaimLost, Lease, take
 from provisioning.state.database import now_ms, read_clock
 from provisioning.state.enums import CredentialsState
@@ -82,7 +82,7 @@ def _settle(
             _forget(session, lease)
             record_credentials_event(session, Action.WARNING_GIVEN_UP, row, failure=failure)
         else:
-            pause = pause_after(notice.attempts)
+            pause = RETRIES.after(notice.attempts)
             later = {"attempts": notice.attempts + 1, "not_before": now_ms() + pause * 1000}
             lease.close(session, **later, failure=failure)
     if failure is not None:

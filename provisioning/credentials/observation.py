@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.backends.base import EngineBusy
 from provisioning.state.database import Database, read_clock
-from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState
+from provisioning.state.enums import UNFINISHED_CREDENTIALS, UNFINISHED_JOBS
 from provisioning.state.events import Action, record_operation
 from provisioning.state.models import Credentials, Job, Setting
 
@@ -70,9 +70,7 @@ def observe(database: Database, why: str) -> bool:
             session.flush()
             jobs = update(Job).where(Job.status.in_(UNFINISHED_JOBS))
             session.execute(jobs.values(not_before=HELD))
-            rows = update(Credentials).where(
-                Credentials.state.in_((CredentialsState.CREATING, CredentialsState.DROPPING))
-            )
+            rows = update(Credentials).where(Credentials.state.in_(UNFINISHED_CREDENTIALS))
             session.execute(rows.values(not_before=HELD))
             record_operation(session, Action.OBSERVATION_BEGUN, "", detail={"why": why})
     except IntegrityError:

@@ -31,7 +31,7 @@ def protect(
     sweep has retired it. Raises ``CredentialsNotFound``, ``ParameterInvalid`` for a time that is
     over, and ``BackendUnavailable`` when a server that ends passwords by itself cannot be told.
     """
-    query = select(Credentials, now_ms()).where(_is_live(credentials_id))
+    query = select(Credentials, now_ms()).where(_is_active(credentials_id))
     with installation.database.read() as session:
         found = session.execute(query).first()
     if found is None:
@@ -57,7 +57,7 @@ def _record(
     issued: dict[str, Any],
 ) -> Credentials:
     with installation.database.write() as session:
-        query = select(Credentials).where(_is_live(credentials_id)).with_for_update()
+        query = select(Credentials).where(_is_active(credentials_id)).with_for_update()
         row = session.scalars(query).first()
         if row is None:
             raise errors.CredentialsNotFound
@@ -72,5 +72,5 @@ def _record(
     return row
 
 
-def _is_live(credentials_id: int) -> ColumnElement[bool]:
+def _is_active(credentials_id: int) -> ColumnElement[bool]:
     return and_(Credentials.id == credentials_id, Credentials.state == CredentialsState.ACTIVE)

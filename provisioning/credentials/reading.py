@@ -14,16 +14,13 @@ from provisioning.access.tokens import Caller, Principal
 from provisioning.backends.base import EngineError, SandboxBackend
 from provisioning.configuration.catalog import backend_rules
 from provisioning.configuration.config import Config, Lifetime
-from provisioning.credentials.expiry import is_not_over
-from provisioning.credentials.lifetime import (
-    can_extend,
-)
+from provisioning.credentials.lifetime import can_extend
 from provisioning.credentials.reconcile import backend_of, complete_spec_of, spec_of
 from provisioning.credentials.warnings import warning_of
 from provisioning.installation import Installation
 from provisioning.jobs.recording import slot_of
+from provisioning.state.conditions import is_visible
 from provisioning.state.database import now_ms
-from provisioning.state.enums import CredentialsState
 from provisioning.state.formats import read_id
 from provisioning.state.models import Credentials
 
@@ -102,15 +99,10 @@ def _find(installation: Installation, condition: Any) -> tuple[Credentials, int]
 
 def _find_active(installation: Installation, condition: Any) -> tuple[Credentials, int]:
     """Return a row its owner may see; raise ``CredentialsNotFound`` (contract 6.2.2, 6.2.3)."""
-    found = _find(installation, condition & visible())
+    found = _find(installation, condition & is_visible())
     if found is None:
         raise errors.CredentialsNotFound
     return found
-
-
-def visible() -> Any:
-    """Return the condition for rows that are neither in the making, going, nor expired."""
-    return (Credentials.state == CredentialsState.ACTIVE) & is_not_over()
 
 
 def _find_owned(

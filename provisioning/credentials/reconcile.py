@@ -6,6 +6,7 @@ process died) ends up here with the row's claim. A step has three outcomes: done
 while an engine works.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,20 +24,26 @@ from provisioning.backends.base import (
     RemovalUnfinished,
     Spec,
 )
+from provisioning.backoff import Backoff
 from provisioning.credentials.observation import require_told
 from provisioning.errors import BackendUnavailable
 from provisioning.installation import Installation
-from provisioning.state.claims import ClaimLost, Lease, WorkersLost, take
+from provisioning.state.claims import ClaimLost, Lease, WorkersLost, close_all, take
 from provisioning.state.database import now_ms
 from provisioning.state.enums import CredentialsState
-from provisioning.state.events import Action, record_credentials_event
+from provisioning.state.events import (
+    Action,
+    credentials_event,
+    record_credentials_event,
+    record_events,
+)
 from provisioning.state.failpoints import failpoint
 from provisioning.state.models import Credentials, Login
 
 log = structlog.get_logger()
 
-#: Milliseconds until the first repeat of a failed step; doubles up to the longest.
-FIRST_DELAY, LONGEST_DELAY = 1_000, 60_000
+#: Milliseconds until a failed step is repeated.
+RETRIES = Backoff(1_000, 60_000)
 
 
 class CleanupPending(Exception):
@@ -162,7 +169,7 @@ def _undo_creation(
             return
         if isinstance(problem, EngineUnavailable) and not isinstance(problem, EngineBusy):
             # The caller has waited for a silent server once; the sweep does the rest.
-            lease.close(session, **again(row.attempts, failure))
+            lease.close(session, **values_for_retry(row.attempts, failure))
             return
     failpoint("create.failed")
     finish_drop(installation, row, lease)
@@ -240,10 +247,20 @@ def next_turn(attempts: int, problem: Exception) -> dict[str, Any]:
     """Return the values of a removal's next try: soon where it is only not finished yet."""
     if isinstance(problem.__cause__, RemovalUnfinished):
         return {"attempts": attempts, "not_before": now_ms(), "failure": describe(problem)}
-    return again(attempts, describe(problem))
+    return values_for_retry(attempts, describe(problem))
 
 
-def gone() -> dict[str, Any]:
+def removal_values(job_id: Any) -> dict[str, Any]:
+    """Return the values of a row that a new delete job is in charge of."""
+    return {
+        "state": CredentialsState.DROPPING,
+        "job_id": job_id,
+        "attempts": 0,
+        "not_before": 0,
+    }
+
+
+def dropped_values() -> dict[str, Any]:
     """Return the values of the row of a credential that is gone, without its secrets."""
     return {
         "state": CredentialsState.DROPPED,
@@ -259,10 +276,22 @@ def gone() -> dict[str, Any]:
 
 def close_dropped(session: Session, row: Credentials, lease: Lease) -> None:
     """Close the row of a credential that is gone, and forget its secrets."""
-    lease.close(session, **gone())
-    record_credentials_event(session, Action.DROPPED, row, job_id=row.job_id)
-    if row.login_id is not None:
-        forget_unused_login(session, row.login_id)
+    lease.close(session, **dropped_values())
+    _record_dropped(session, [row])
+
+
+def close_all_dropped(session: Session, rows: Sequence[Credentials]) -> None:
+    """Do what `close_dropped` does for rows that the caller's transaction has locked."""
+    close_all(session, Credentials, [row.id for row in rows], **dropped_values())
+    _record_dropped(session, rows)
+
+
+def _record_dropped(session: Session, rows: Sequence[Credentials]) -> None:
+    events = [credentials_event(Action.DROPPED, row, job_id=row.job_id) for row in rows]
+    record_events(session, events)
+    # Logins that rows share are locked in this order by all.
+    for login_id in sorted({row.login_id for row in rows if row.login_id is not None}):
+        forget_unused_login(session, login_id)
 
 
 def forget_unused_login(session: Session, login_id: int) -> None:
@@ -274,9 +303,9 @@ def forget_unused_login(session: Session, login_id: int) -> None:
         session.execute(delete(Login).where(Login.id == login_id))
 
 
-def again(attempts: int, failure: str | None) -> dict[str, Any]:
+def values_for_retry(attempts: int, failure: str | None) -> dict[str, Any]:
     """Return the values that put a row or a job back for a later try."""
-    delay = min(FIRST_DELAY * 2 ** min(attempts, 10), LONGEST_DELAY)
+    delay = RETRIES.after(attempts)
     return {"attempts": attempts + 1, "not_before": now_ms() + delay, "failure": failure}
 
 
@@ -318,7 +347,7 @@ def resume(installation: Installation, credentials_id: int) -> None:
         row = session.get(Credentials, credentials_id)
         if lease is not None and row is not None:
             # Counted beforehand: what kills whoever takes it up is taken up ever less often.
-            lease.write(session, **again(row.attempts, row.failure))
+            lease.write(session, **values_for_retry(row.attempts, row.failure))
     if lease is None or row is None:
         return
     try:

@@ -8,13 +8,14 @@ what is due reads nothing else. Here everything is done that needs the state alo
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.config import Config
 from provisioning.credentials.lifetime import can_extend, reached_lead, starts_of_leads
 from provisioning.installation import Installation
+from provisioning.state.conditions import is_unclaimed
 from provisioning.state.database import now_ms, read_clock
 from provisioning.state.enums import CredentialsState
 from provisioning.state.events import Action, record_credentials_event
@@ -122,7 +123,7 @@ def due_notices() -> Select[int, str]:
     return (
         select(Notice.id, Notice.backend)
         .where(
-            or_(Notice.claim_until.is_(None), Notice.claim_until <= now_ms()),
+            is_unclaimed(Notice),
             Notice.not_before <= now_ms(),
         )
         .order_by(Notice.not_before)

@@ -9,11 +9,9 @@ from provisioning.access.tokens import Principal
 from provisioning.jobs.outcomes import request_termination
 from provisioning.jobs.reading import get_job
 from provisioning.state.database import Database, now_ms
-from provisioning.state.enums import STARTED_JOBS, CredentialsState
+from provisioning.state.enums import STARTED_JOBS, UNFINISHED_CREDENTIALS, CredentialsState
 from provisioning.state.events import Action, record_job_event
 from provisioning.state.models import Credentials, Job
-
-UNFINISHED_CREDENTIALS = (CredentialsState.CREATING, CredentialsState.DROPPING)
 
 
 def kill_job(database: Database, job_id: int) -> Job:

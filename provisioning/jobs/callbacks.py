@@ -16,15 +16,17 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
 import structlog
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from provisioning import errors
+from provisioning.backoff import Backoff
 from provisioning.configuration.config import Config
 from provisioning.configuration.origins import Address, read_address
 from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
 from provisioning.state.claims import ClaimLost, Lease, take
+from provisioning.state.conditions import is_unclaimed
 from provisioning.state.database import now_ms, read_clock
 from provisioning.state.enums import UNFINISHED_JOBS, CallbackState
 from provisioning.state.events import Action, record_job_event
@@ -33,8 +35,8 @@ from provisioning.state.models import Callback, Job
 log = structlog.get_logger()
 
 PARAMETER = "callbackUrl"
-#: Seconds until a try is repeated; doubles up to the longest.
-FIRST_PAUSE, LONGEST_PAUSE = 1, 600
+#: Seconds until a try is repeated.
+RETRIES = Backoff(1, 600)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def due_callbacks() -> Select[int, str]:
         .where(
             Callback.state == CallbackState.OPEN,
             Job.status.not_in(UNFINISHED_JOBS),
-            or_(Callback.claim_until.is_(None), Callback.claim_until <= now_ms()),
+            is_unclaimed(Callback),
             Callback.not_before <= now_ms(),
         )
         .order_by(Callback.not_before, Callback.id)
@@ -137,11 +139,6 @@ def send(config: Config, url: str, content: dict[str, Any], now: int) -> str | N
     return None if 200 <= status < 300 else f"{address.origin}: status {status}"
 
 
-def pause_after(attempts: int) -> int:
-    """Return the seconds until a message is sent again that failed after so many others."""
-    return min(FIRST_PAUSE << min(attempts, 10), LONGEST_PAUSE)
-
-
 def sign(secret: Secret, timestamp: int, body: bytes) -> str:
     """Return what proves that a message and its time are the service's."""
     text = f"{timestamp}.".encode() + body
@@ -181,7 +178,7 @@ def _settle(
             lease.close(session, state=CallbackState.GIVEN_UP, url="", failure=failure)
             record_job_event(session, Action.CALLBACK_GIVEN_UP, job, failure=failure)
         else:
-            pause = pause_after(row.attempts)
+            pause = RETRIES.after(row.attempts)
             later = {"attempts": row.attempts + 1, "not_before": now_ms() + pause * 1000}
             lease.close(session, **later, failure=failure)
     if failure is not None:

@@ -1,7 +1,10 @@
+"""Claims due jobs for this process."""
+
 import os
 import socket
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, select
 from sqlalchemy.exc import IntegrityError
@@ -23,9 +26,6 @@ PLACE_TRIES = 20
 SLOT_BUSY = "slot_busy"
 
 
-# Claiming -------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Claimed:
     """A job this process works on, and its credential, which kills leave unclaimed."""
@@ -45,7 +45,7 @@ def claim_job(installation: Installation, job_id: int, *, yielding: bool = False
 
     A job is due when it is unfinished, its pause is over, nobody works on it, no earlier job
     of its slot is unfinished, and its project has a place for it (contract 9.1.9). With
-    ``yielding``, one that has not started is left to `turns` while another project waits.
+    ``yielding``, one that has not started is left to `scheduling` while another project waits.
     """
     for _ in range(PLACE_TRIES):
         try:
@@ -68,16 +68,29 @@ def _claim(installation: Installation, job_id: int, yielding: bool) -> Claimed:
         row_lease = None
         if row is not None and job.command is not JobCommand.KILL:
             row_lease = _take(session, Credentials, row.id, seconds)
+        begun = begun_columns(job.started_at or now, job.attempts)
         if job.status is JobStatus.WAITING:
-            job.status, job.place = JobStatus.PROCESSING, _free_place(session, job)
-        job.started_at = job.started_at or now
-        job.process_host, job.process_pid = socket.gethostname()[:128], os.getpid()
-        job.attempts += 1
+            job.place = _free_place(session, job)
+        else:
+            del begun["status"]
+        for name, value in begun.items():
+            setattr(job, name, value)
         session.flush()
         if job.failure != SLOT_BUSY:
             record_job_event(session, Action.JOB_STARTED, job, detail={"attempt": job.attempts})
         failpoint(f"{job.command}.claiming")
         return Claimed(job, lease, row, row_lease)
+
+
+def begun_columns(started_at: int, attempts: int = 0) -> dict[str, Any]:
+    """Return the columns of a job that this process begins after so many attempts."""
+    return {
+        "status": JobStatus.PROCESSING,
+        "started_at": started_at,
+        "process_host": socket.gethostname()[:128],
+        "process_pid": os.getpid(),
+        "attempts": attempts + 1,
+    }
 
 
 def _take(

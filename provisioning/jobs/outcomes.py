@@ -1,6 +1,7 @@
 """Jobs: the queue of record. A broker's message only says that a row may be due."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -11,10 +12,17 @@ from provisioning.access.tokens import Principal
 from provisioning.backends.base import EngineUnavailable
 from provisioning.configuration.config import Config
 from provisioning.jobs.reading import find_job
-from provisioning.state.claims import Lease
+from provisioning.state.claims import Lease, close_all
 from provisioning.state.database import Database, now_ms, read_clock
 from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState, JobStatus
-from provisioning.state.events import ENDS, Action, record_credentials_event, record_job_event
+from provisioning.state.events import (
+    ENDS,
+    Action,
+    job_event,
+    record_credentials_event,
+    record_events,
+    record_job_event,
+)
 from provisioning.state.models import Credentials, Job
 
 #: The ``errorNote`` of a job that ended because its server stayed away.
@@ -89,11 +97,17 @@ def close_job(session: Session, job: Job, lease: Lease, **values: Any) -> None:
     decided = session.execute(query.with_for_update()).one()
     if decided.status is JobStatus.TERMINATING:
         values = terminated()
-    lease.close(session, **ended(), **values)
+    lease.close(session, **ended_values(), **values)
     _record_end(session, job, {**decided._mapping, **values})
 
 
-def ended() -> dict[str, Any]:
+def close_successful(session: Session, jobs: Sequence[Job]) -> None:
+    """Do what `close_job` does for jobs that ended well, and which the transaction has locked."""
+    close_all(session, Job, [job.id for job in jobs], **ended_values(), **success())
+    record_events(session, [job_event(Action.JOB_SUCCEEDED, job) for job in jobs])
+
+
+def ended_values() -> dict[str, Any]:
     """Return the values of a job that is over, whatever its outcome."""
     return {"request": None, "place": None, "ended_at": now_ms()}
 

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from provisioning import errors
+from provisioning.backoff import Backoff
 from provisioning.state.database import Database
 from provisioning.state.enums import UNFINISHED_JOBS
 from provisioning.state.formats import read_id
 from provisioning.state.models import Job
 
-#: Pause between two looks at a job somebody waits for, in seconds: it starts here and grows. The
-#: end is seen late by half a pause: with this growth some 5 % of the job's own time.
-FIRST_PAUSE, LONGEST_PAUSE, PAUSE_GROWTH = 0.004, 0.25, 1.1
-
-
-# Reading --------------------------------------------------------------------------------
+#: Seconds between two looks at a job somebody waits for. The end is seen late by half a pause:
+#: with this growth some 5 % of the job's own time.
+POLLING = Backoff(0.004, 0.25, 1.1)
 
 
 def find_job(database: Database, project_id: str, job_id: str) -> Job:
@@ -35,13 +33,12 @@ def wait_for_job(database: Database, job: Job, seconds: float) -> Job:
     The state database is asked, with growing pauses: it alone decides, whatever the broker
     has lost.
     """
-    end, pause = time.monotonic() + seconds, FIRST_PAUSE
+    end, pauses = time.monotonic() + seconds, POLLING.pauses()
     while job.status in UNFINISHED_JOBS:
         left = end - time.monotonic()
         if left <= 0:
             break
-        time.sleep(min(pause, left))
-        pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE)
+        time.sleep(min(next(pauses), left))
         with database.read() as session:
             job = session.get_one(Job, job.id)
     return job

@@ -1,3 +1,5 @@
+"""Records new jobs, in the transaction of what asks for them."""
+
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -17,9 +19,6 @@ COMPONENT = "keboola-provisioning-bundle"
 
 #: The project's limit of jobs that run at once.
 PARALLEL_LIMIT = "components.jobsParallelism"
-
-
-# Recording ------------------------------------------------------------------------------
 
 
 def take_numbers(installation: Installation, caller: Caller) -> tuple[int, int] | None:
@@ -53,19 +52,49 @@ def record_job(
     ``author`` is who asked for it, if not the owner.
     Raises ``TokenServiceUnavailable`` when a job has the number already.
     """
-    return _record(
-        session,
-        owner or row,
-        run_id,
-        numbers,
-        author,
-        command=command,
-        backend=row.backend,
-        params={"backend": row.backend, "id": str(row.id)},
-        parallel_limit=parallel_limit,
-        credentials_id=row.id,
-        slot=slot_of(row.token_id, row.backend, row.type),
-    )
+    values = columns_on(command, row) | {"parallel_limit": parallel_limit}
+    return _record(session, owner or row, run_id, numbers, author, **values)
+
+
+def columns_on(command: JobCommand, row: Credentials) -> dict[str, Any]:
+    """Return the columns that say what a job does to a credential."""
+    return {
+        "command": command,
+        "backend": row.backend,
+        "params": {"backend": row.backend, "id": str(row.id)},
+        "credentials_id": row.id,
+        "slot": slot_of(row.token_id, row.backend, row.type),
+    }
+
+
+def take_local_numbers(session: Session, count: int) -> list[tuple[int, int]]:
+    """Return the job ids and run id tickets of so many new jobs, from the local sequence."""
+    numbers = next_numbers(session, "ticket", 2 * count)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def waiting_columns(
+    owner: Principal | Credentials, numbers: tuple[int, int], now: int, run_id: str = ""
+) -> dict[str, Any]:
+    """Return the columns of a new job of ``owner``, but for what it does.
+
+    ``numbers`` are its id and its run id ticket.
+    """
+    job_id, ticket = numbers
+    return {
+        "id": job_id,
+        "run_id": f"{run_id}.{ticket}" if run_id else str(ticket),
+        "status": JobStatus.WAITING,
+        "result": {},
+        "progress": [],
+        "project_id": owner.project_id,
+        "project_name": owner.project_name,
+        "token_id": owner.token_id,
+        "token_description": owner.token_description,
+        "created_at": now,
+        "attempts": 0,
+        "not_before": 0,
+    }
 
 
 def record_creation(
@@ -105,19 +134,8 @@ def _record(
     author: str | None = None,
     **values: Any,
 ) -> Job:
-    job_id, ticket = numbers or next_numbers(session, "ticket", 2)
-    job = Job(
-        id=job_id,
-        run_id=f"{run_id}.{ticket}" if run_id else str(ticket),
-        status=JobStatus.WAITING,
-        result={},
-        project_id=owner.project_id,
-        project_name=owner.project_name,
-        token_id=owner.token_id,
-        token_description=owner.token_description,
-        created_at=read_clock(session),
-        **values,
-    )
+    numbers = numbers or take_local_numbers(session, 1)[0]
+    job = Job(**waiting_columns(owner, numbers, read_clock(session), run_id), **values)
     session.add(job)
     try:
         session.flush()

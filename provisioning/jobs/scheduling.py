@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session, aliased
 
 from provisioning.installation import Installation
 from provisioning.jobs.claiming import Claimed, claim_job
+from provisioning.state.conditions import is_unclaimed
 from provisioning.state.database import Database, now_ms
 from provisioning.state.enums import STARTED_JOBS, UNFINISHED_JOBS, JobStatus
 from provisioning.state.models import Job
@@ -133,7 +134,7 @@ def _next_begun() -> Select[int, int, int]:
     return (
         select(Job.id, *_share(Job.project_id))
         .where(Job.status.in_(STARTED_JOBS), _due())
-        .where(or_(Job.claim_until.is_(None), Job.claim_until <= now_ms()))
+        .where(is_unclaimed(Job))
         .order_by(Job.not_before, Job.id)
         .limit(1)
     )
@@ -177,7 +178,7 @@ def due_jobs(session: Session, backends: Collection[str], limit: int) -> list[tu
             Job.ended_at.is_(None),
             Job.status.in_(UNFINISHED_JOBS),
             Job.backend.in_(backends),
-            or_(Job.claim_until.is_(None), Job.claim_until <= now_ms()),
+            is_unclaimed(Job),
             Job.not_before <= now_ms(),
         )
         .limit(limit)

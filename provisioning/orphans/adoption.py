@@ -15,14 +15,13 @@ from provisioning import errors
 from provisioning.access.tokens import Principal
 from provisioning.backends.base import EngineRefused, Spec
 from provisioning.configuration.catalog import backend_rules, require_type
-from provisioning.credentials.creation import new_row
+from provisioning.credentials.creation import NewCredentials, new_row
 from provisioning.credentials.reconcile import (
     complete_spec_of,
     issued_columns,
     record_creation_event,
 )
 from provisioning.installation import Installation
-from provisioning.jobs.recording import slot_of
 from provisioning.orphans.report import Report
 from provisioning.state.claims import Lease, take
 from provisioning.state.database import read_clock
@@ -90,8 +89,7 @@ def _record(
     engine = installation.backends[backend]
     with installation.database.read() as session:
         now = read_clock(session)
-    slot = slot_of(owner.token_id, backend, spec.type)
-    row = new_row(installation, owner, engine, spec.type, slot, spec.server, now)
+    row = new_row(installation, NewCredentials(owner, engine, spec.type), spec.server, now)
     row.id, row.user_name, row.object_name = spec.credentials_id, spec.user_name, spec.object_name
     try:
         with installation.database.write() as session:

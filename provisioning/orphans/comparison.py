@@ -23,14 +23,16 @@ from provisioning.credentials.reconcile import spec_of
 from provisioning.installation import Installation
 from provisioning.orphans.report import Flaw, Found, LostLogin, Picture, Report
 from provisioning.state.database import Database, last_number, now_ms
-from provisioning.state.enums import CredentialsState
+from provisioning.state.enums import (
+    EXISTING_CREDENTIALS,
+    UNFINISHED_CREDENTIALS,
+    CredentialsState,
+)
 from provisioning.state.events import Action, record_operation
 from provisioning.state.models import Credentials, Job, Login
 
 log = structlog.get_logger()
 
-LIVE = (CredentialsState.CREATING, CredentialsState.ACTIVE, CredentialsState.DROPPING)
-UNFINISHED = (CredentialsState.CREATING, CredentialsState.DROPPING)
 #: Milliseconds after which an unfinished row that nobody works on is stuck, and the failed tries
 #: after which one is that somebody works on: some four minutes of them.
 STUCK_AFTER, STUCK_TRIES = 15 * 60_000, 9
@@ -134,7 +136,7 @@ def _read_names(database: Database) -> dict[str, Names]:
     names: dict[str, Names] = defaultdict(Names)
     query = select(
         Credentials.backend, Credentials.server, Credentials.user_name, Credentials.object_name
-    ).where(Credentials.state.in_(LIVE))
+    ).where(Credentials.state.in_(EXISTING_CREDENTIALS))
     with database.connect() as connection:
         for backend, *of_row in connection.execute(query):
             names[backend].add(*of_row)
@@ -261,7 +263,9 @@ def _suspects(
 
 def _places_not_configured(installation: Installation) -> list[Picture]:
     """Return the servers that live rows name and no configuration does any more."""
-    query = select(Credentials.backend, Credentials.server).where(Credentials.state.in_(LIVE))
+    query = select(Credentials.backend, Credentials.server).where(
+        Credentials.state.in_(EXISTING_CREDENTIALS)
+    )
     with installation.database.connect() as connection:
         places = {(row[0], row[1]) for row in connection.execute(query.distinct())}
     known = {
@@ -290,7 +294,9 @@ def _find_stuck(database: Database) -> list[Flaw]:
     found: dict[int, Flaw] = {}
     with database.read() as session:
         for why, condition in reasons.items():
-            query = select(Credentials).where(Credentials.state.in_(UNFINISHED), condition)
+            query = select(Credentials).where(
+                Credentials.state.in_(UNFINISHED_CREDENTIALS), condition
+            )
             for row in session.scalars(query.order_by(Credentials.id)):
                 reason = f"{why}: {row.failure}" if row.failure else why
                 found.setdefault(row.id, Flaw(row, reason))

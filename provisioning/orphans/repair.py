@@ -24,10 +24,10 @@ from provisioning.backends.base import Owner, Spec
 from provisioning.configuration.catalog import backend_rules
 from provisioning.credentials.reconcile import close_vanished, forget_unused_login, resume
 from provisioning.installation import Installation
-from provisioning.orphans.comparison import LIVE, is_of, job_is_over, rows_by_id
+from provisioning.orphans.comparison import is_of, job_is_over, rows_by_id
 from provisioning.orphans.report import Found, Report
 from provisioning.state.database import read_clock
-from provisioning.state.enums import CredentialsState
+from provisioning.state.enums import EXISTING_CREDENTIALS, CredentialsState
 from provisioning.state.events import Action, record_credentials_event
 from provisioning.state.models import Credentials
 
@@ -129,7 +129,7 @@ def _numbered(installation: Installation, backend: str, spec: Spec) -> Spec:
 def _has_owner(session: Session, backend: str, spec: Spec) -> bool:
     named = func.lower(Credentials.object_name) == spec.object_name.lower()
     query = select(Credentials.id).where(
-        Credentials.state.in_(LIVE), Credentials.backend == backend, named
+        Credentials.state.in_(EXISTING_CREDENTIALS), Credentials.backend == backend, named
     )
     return session.scalars(query.limit(1)).first() is not None
 
@@ -162,7 +162,7 @@ def _outcome(installation: Installation, numbers: Sequence[int]) -> Outcome:
     deadline = time.monotonic() + PATIENCE
     while True:
         found = rows_by_id(installation.database, numbers).values()
-        rows = [row for row in found if row.state in LIVE]
+        rows = [row for row in found if row.state in EXISTING_CREDENTIALS]
         if all(row.claim_until is None for row in rows) or time.monotonic() > deadline:
             break
         time.sleep(PAUSE)

@@ -23,14 +23,19 @@ from provisioning.backends.base import (
     SandboxBackend,
 )
 from provisioning.configuration.secrets import Sealed, Secret
-from provisioning.credentials.creation import is_live, new_row, read_slot
+from provisioning.credentials.creation import (
+    NewCredentials,
+    free_slot_unless_live,
+    new_row,
+    read_slot,
+)
 from provisioning.credentials.reconcile import (
-    again,
     close_dropped,
     describe,
     drop_objects,
     record_creation_event,
     spec_of,
+    values_for_retry,
 )
 from provisioning.errors import QuotaExceeded
 from provisioning.installation import Installation
@@ -177,7 +182,7 @@ class Creation:
                 return None
             if row.state is not CredentialsState.ACTIVE:
                 raise _Later
-            if is_live(self._installation, row, now):
+            if free_slot_unless_live(self._installation, row, now):
                 self._report("existing", 50, "There is a sandbox of this type already")
                 self._backend.revive(spec_of(row))
                 return row
@@ -195,7 +200,6 @@ class Creation:
         server = installation.loads.choose(backend.name, backend.placements(type_), None)
         if server is None:
             raise EngineUnavailable(f"no server of backend {backend.name} takes a {type_}")
-        slot = slot_of(job.token_id, job.backend, type_)
         owner = Principal(
             job.token_id,
             job.token_description,
@@ -205,12 +209,13 @@ class Creation:
         )
         with installation.database.read() as session:
             now = read_clock(session)
-        row = new_row(installation, owner, backend, type_, slot, server, now, ttl=order.request.ttl)
+        wanted = NewCredentials(owner, backend, type_, ttl=order.request.ttl)
+        row = new_row(installation, wanted, server, now)
         row.port, row.job_id = self._free_port(server), job.id
         seconds = installation.config["CLAIM_SECONDS"]
         start = time.monotonic()
         try:
-            with self._taking(owner, slot, order.has_room) as session:
+            with self._taking(owner, wanted.slot, order.has_room) as session:
                 row.claim_until = read_clock(session) + seconds * 1000
                 session.add(row)
                 session.flush()
@@ -320,7 +325,7 @@ class Creation:
             spent = is_spent(session, self._job, self._installation.config)
             if not spent:
                 # The attempt was counted when the job was claimed.
-                self._lease.close(session, **again(self._job.attempts - 1, failure))
+                self._lease.close(session, **values_for_retry(self._job.attempts - 1, failure))
                 record_delay(session, self._job, problem, failure)
                 if self._row_lease is not None:
                     self._row_lease.close(session, failure=failure)
@@ -373,7 +378,7 @@ class Creation:
                     state=CredentialsState.DROPPING,
                     slot=None,
                     job_id=None,
-                    **again(self._row.attempts, failure),
+                    **values_for_retry(self._row.attempts, failure),
                 )
                 if self._row.state is CredentialsState.CREATING:
                     record_job_event(session, Action.JOB_UNDOING, self._job, failure=failure)
@@ -385,9 +390,9 @@ class Creation:
         log.warning("drop_delayed", credentials=row.id, server=row.server, failure=failure)
         with self._installation.database.write() as session:
             if is_spent(session, self._job, self._installation.config):
-                lease.close(session, job_id=None, **again(row.attempts, failure))
+                lease.close(session, job_id=None, **values_for_retry(row.attempts, failure))
                 close_job(session, self._job, self._lease, status=JobStatus.ERROR)
             else:
                 lease.close(session)
-                self._lease.close(session, **again(self._job.attempts - 1, failure))
+                self._lease.close(session, **values_for_retry(self._job.attempts - 1, failure))
                 record_delay(session, self._job, problem, failure)

@@ -4,10 +4,8 @@ import secrets
 import string
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from provisioning.state.database import Database
+from provisioning.state.database import Database, insert_if_absent
 from provisioning.state.models import Sequence, Setting
 
 SEQUENCES = (
@@ -48,15 +46,5 @@ def _make_code() -> str:
 
 def insert_once(database: Database, row: Sequence | Setting) -> None:
     """Record a row unless one of its name is there; safe to race."""
-    try:
-        with database.write() as session:
-            if not _is_there(session, row):
-                session.add(row)
-    except IntegrityError:
-        # Another process recorded it at the same moment.
-        return
-
-
-def _is_there(session: Session, row: Sequence | Setting) -> bool:
     model = type(row)
-    return session.scalars(select(model.name).where(model.name == row.name)).first() is not None
+    insert_if_absent(database, select(model.name).where(model.name == row.name), lambda _: row)

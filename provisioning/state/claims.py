@@ -10,16 +10,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import structlog
-from sqlalchemy import ClauseElement, Update, bindparam, or_, select, update
+from sqlalchemy import ClauseElement, Update, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from provisioning.errors import StateUnavailable
+from provisioning.state.conditions import is_unclaimed
 from provisioning.state.database import Database, now_ms
 from provisioning.state.enums import JobStatus
 from provisioning.state.models import AdminSecret, Callback, Credentials, Job, Notice
@@ -95,12 +96,19 @@ class Lease:
         self.write(session, claim_until=None, **values)
 
 
+def close_all(session: Session, model: Claimable, ids: Collection[int], **values: Any) -> None:
+    """Do what `Lease.close` does for rows that the caller's transaction has locked and checked."""
+    session.connection().execute(
+        update(model).where(model.id.in_(ids)).values(claim_until=None, **values)
+    )
+
+
 def take(session: Session, model: Claimable, row_id: int, seconds: int) -> Lease | None:
     """Claim a row in the caller's transaction; return None while another one holds it."""
     start = time.monotonic()
     statement = (
         update(model)
-        .where(model.id == row_id, or_(model.claim_until.is_(None), model.claim_until <= now_ms()))
+        .where(model.id == row_id, is_unclaimed(model))
         .values(
             claim_token=model.claim_token + 1,
             claim_owner=owner_name(),

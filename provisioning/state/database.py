@@ -7,11 +7,21 @@ transaction; writes are short transactions. Neither is ever held across an engin
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, create_engine, event, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    Select,
+    create_engine,
+    event,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,7 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from provisioning.configuration.secrets import Secret
 from provisioning.errors import StateUnavailable
 from provisioning.state import migrations
-from provisioning.state.models import Sequence
+from provisioning.state.models import Base, Sequence
 
 #: Longest wait for a connection, a lock or the server, in seconds.
 PATIENCE = 10
@@ -77,6 +87,16 @@ def next_numbers(session: Session, name: str, count: int = 1) -> list[int]:
 def last_number(session: Session, name: str) -> int:
     """Return the last number of the sequence ``name`` that was given out, if only in a block."""
     return session.execute(select(Sequence.value).where(Sequence.name == name)).scalar_one()
+
+
+def insert_if_absent(
+    database: "Database", query: Select[Any], make: Callable[[Session], Base]
+) -> None:
+    """Add the row that ``make`` returns unless the query finds one already; safe to race."""
+    # When another process adds it at the same moment, the unique key decides.
+    with suppress(IntegrityError), database.write() as session:
+        if session.execute(query.limit(1)).first() is None:
+            session.add(make(session))
 
 
 class NumberBlocks:

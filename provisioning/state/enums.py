@@ -49,5 +49,9 @@ class CallbackState(StrEnum):
 
 UNFINISHED_JOBS = frozenset({JobStatus.WAITING, JobStatus.PROCESSING, JobStatus.TERMINATING})
 
-
 STARTED_JOBS = UNFINISHED_JOBS - {JobStatus.WAITING}
+
+#: Those that a job or the sweep has to finish.
+UNFINISHED_CREDENTIALS = frozenset({CredentialsState.CREATING, CredentialsState.DROPPING})
+#: Those that may have something on a server.
+EXISTING_CREDENTIALS = frozenset(CredentialsState) - {CredentialsState.DROPPED}

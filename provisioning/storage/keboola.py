@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, TypeVar
 
+from provisioning.backoff import Backoff
 from provisioning.configuration.secrets import Secret
 from provisioning.storage.api import (
     LARGEST_ANSWER,
@@ -25,12 +26,12 @@ from provisioning.storage.base import (
     find_row,
 )
 from provisioning.storage.clouds import slice_address
-from provisioning.storage.retries import Patience, Pause, growing_pauses
+from provisioning.storage.retries import Patience, Pause
 from provisioning.storage.transfer import AccessRefused, Address, Transfer
 
 #: Files asked for at once.
 PAGE = 100
-FIRST_POLL, LONGEST_POLL = 0.2, 10.0
+POLLING = Backoff(0.2, 10.0, 1.5)
 
 Result = TypeVar("Result")
 Details = dict[str, Any]
@@ -80,7 +81,7 @@ class KeboolaStorage:
     def _finish(self, job: str) -> Details:
         """Wait for a job of the storage's own and return its record."""
         end = time.monotonic() + self._patience.export
-        for wait in growing_pauses(FIRST_POLL, 1.5, LONGEST_POLL):
+        for wait in POLLING.pauses():
             record = self._api.get_object(job)
             status = need(record, "status")
             if status == "success":

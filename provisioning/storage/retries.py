@@ -1,11 +1,12 @@
 """How long to wait for a storage, and how to ask it again (contract section 12)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
+from provisioning.backoff import Backoff
 from provisioning.storage.base import StorageUnavailable
 
 log = structlog.get_logger()
@@ -13,7 +14,8 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 Pause = Callable[[float], None]
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+#: Seconds between two attempts.
+RETRIES = Backoff(0.5, 30.0)
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,6 @@ class Interrupted(Exception):
         self.silence = silence
 
 
-def growing_pauses(first: float, factor: float, longest: float) -> Iterator[float]:
-    """Yield pauses in seconds, without end."""
-    pause = first
-    while True:
-        yield pause
-        pause = min(pause * factor, longest)
-
-
 def persist(attempt: Callable[[float], Result], limit: float, pause: Pause) -> Result:
     """Repeat ``attempt`` while it is ``Interrupted``, until ``limit`` seconds are lost by that.
 
@@ -56,7 +50,7 @@ def persist(attempt: Callable[[float], Result], limit: float, pause: Pause) -> R
     seconds that it may still lose.
     """
     lost = 0.0
-    for wait in growing_pauses(FIRST_PAUSE, 2, LONGEST_PAUSE):
+    for wait in RETRIES.pauses():
         try:
             return attempt(limit - lost)
         except Interrupted as problem:

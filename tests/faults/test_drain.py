@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.access.tokens import Principal
-from provisioning.credentials.creation import new_row
+from provisioning.credentials.creation import NewCredentials, new_row
 from provisioning.state.database import read_clock
 from provisioning.state.enums import CredentialsState, JobStatus
 from tests.faults.callers import Caller, Ledger
@@ -92,8 +92,8 @@ def make(service: FaultyService, engine: MySQLEngine, amount: int) -> list[int]:
     rows = []
     for number in range(amount):
         owner = Principal(f"expired-{amount}-{number}", "", "70", "")
-        slot = f"expired-{amount}-{number}:mysql:transformations"
-        row = new_row(installation, owner, backend, "transformations", slot, "default", now)
+        wanted = NewCredentials(owner, backend, "transformations")
+        row = new_row(installation, wanted, "default", now)
         row.state, row.claim_owner = CredentialsState.ACTIVE, None
         rows.append(row)
     # As the service does it: what a server has before any row names it is a sign of a lost state.

@@ -5,7 +5,7 @@ from sqlalchemy import func, insert, select, update
 
 from provisioning.backends.base import Spec
 from provisioning.background.sweep import sweep
-from provisioning.credentials.reconcile import LONGEST_DELAY, resume
+from provisioning.credentials.reconcile import RETRIES, resume
 from provisioning.jobs.idempotency import FORGET_BATCH, KEPT, forget_old_keys
 from provisioning.state.claims import Lease
 from provisioning.state.database import now_ms
@@ -62,7 +62,7 @@ def test_a_removal_that_kills_its_workers_is_tried_ever_less_often(
         change(queue, not_before=0)
         assert (NUMBER, "mysql") in sweep(queue.installation).credentials
     assert all(later > 1.5 * sooner for sooner, later in zip(pauses[:5], pauses[1:6], strict=True))
-    assert LONGEST_DELAY * 0.9 <= pauses[-1] <= LONGEST_DELAY
+    assert RETRIES.longest * 0.9 <= pauses[-1] <= RETRIES.longest
     engine.mended = True
     resume(queue.installation, NUMBER)
     with queue.installation.database.write() as session:

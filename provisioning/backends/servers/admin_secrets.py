@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import structlog
 from sqlalchemy import ColumnElement, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from provisioning.configuration.secrets import Secret, Vault
 from provisioning.errors import ConfigurationError, StateUnavailable
 from provisioning.state.claims import Lease, take
-from provisioning.state.database import Database, next_numbers, now_ms
+from provisioning.state.database import Database, insert_if_absent, next_numbers, now_ms
 from provisioning.state.models import AdminSecret
 
 log = structlog.get_logger()
@@ -75,15 +76,11 @@ class AdminSecrets:
             lease.close(session)
 
     def _ensure_row(self, backend: str, server: str) -> None:
-        try:
-            with self._database.write() as session:
-                if session.scalars(select(AdminSecret.id).where(_of(backend, server))).first():
-                    return
-                (number,) = next_numbers(session, "admin secret")
-                session.add(AdminSecret(id=number, backend=backend, server=server))
-        except IntegrityError:
-            # Another process recorded it at the same moment.
-            return
+        def make(session: Session) -> AdminSecret:
+            (number,) = next_numbers(session, "admin secret")
+            return AdminSecret(id=number, backend=backend, server=server)
+
+        insert_if_absent(self._database, select(AdminSecret.id).where(_of(backend, server)), make)
 
 
 def _of(backend: str, server: str) -> ColumnElement[bool]:
