@@ -6,7 +6,7 @@ from api.manage import authenticate_operator
 from api.requests import installation
 from api.responses import answer
 from provisioning.orphans import comparison
-from provisioning.orphans.report import body
+from provisioning.orphans.report import report_body
 
 blueprint = Blueprint("manage_orphans", __name__, url_prefix="/provisioning/manage")
 
@@ -15,5 +15,5 @@ blueprint = Blueprint("manage_orphans", __name__, url_prefix="/provisioning/mana
 def show() -> Response:
     """Answer with the report; servers that do not answer in time are named in it."""
     authenticate_operator()
-    report = comparison.look(installation())
-    return answer({"status": "ok", "counts": report.counts(), **body(report)})
+    report = comparison.build_report(installation())
+    return answer({"status": "ok", "counts": report.counts(), **report_body(report)})

@@ -12,7 +12,7 @@ from api.schemas import NoParameters
 from api.waiting import wait, wake_worker
 from provisioning.access.tokens import Principal
 from provisioning.configuration.secrets import Secret
-from provisioning.jobs.backlog import outlook
+from provisioning.jobs.backlog import find_queue_position
 from provisioning.jobs.outcomes import request_termination
 from provisioning.jobs.reading import find_job
 from provisioning.jobs.recording import COMPONENT
@@ -51,7 +51,7 @@ def _outlook(job: Job) -> dict[str, Any]:
     """Return where a waiting job stands; lists do without, since it costs a look at all others."""
     if job.status is not JobStatus.WAITING:
         return {}
-    found = outlook(installation().database, job)
+    found = find_queue_position(installation().database, job)
     return {"position": found.position, "expectedStart": format_time(found.expected_start)}
 
 

@@ -22,7 +22,7 @@ from provisioning.configuration.catalog import BackendRules, backend_rules, requ
 from provisioning.credentials import changes, creation
 from provisioning.credentials.lifetime import require_possible
 from provisioning.jobs.callbacks import PARAMETER, CallbackOrder, read_callback_url
-from provisioning.jobs.idempotency import HEADER, once, read_key
+from provisioning.jobs.idempotency import HEADER, read_key, record_once
 from provisioning.sandbox.orders import request_sandbox
 from provisioning.sandbox.request import read_request
 from provisioning.state.models import Job
@@ -71,7 +71,7 @@ def _accept(
         job, warning = request_sandbox(installation(), caller, rules, wanted, callback, key)
         return job
 
-    job = once(installation().database, key, record)
+    job = record_once(installation().database, key, record)
     wake_worker(job)
     return accepted(job, warning=warning)
 

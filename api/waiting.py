@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from flask import current_app
 
 from provisioning import errors
-from provisioning.background.sweep import Due
+from provisioning.background.sweep import DueWork
 from provisioning.jobs.reading import wait_for_job
 from provisioning.state.database import Database
 from provisioning.state.models import Job
@@ -68,6 +68,6 @@ def wake_worker(job: Job) -> bool:
     return wake(job.id, job.backend)
 
 
-def wake_workers(due: Due, lanes: int) -> int:
+def wake_workers(due: DueWork, lanes: int) -> int:
     """Tell workers what is due; return how many messages the broker took."""
     return wake_due(due, lanes)

@@ -18,7 +18,7 @@ from provisioning.background import retention
 from provisioning.background.sweep import sweep
 from provisioning.credentials.creation import read_slot
 from provisioning.installation import Installation
-from provisioning.jobs.backlog import outlook, require_room
+from provisioning.jobs.backlog import find_queue_position, require_queue_space
 from provisioning.jobs.outcomes import close_job, success
 from provisioning.jobs.reading import find_job
 from provisioning.jobs.recording import record_job
@@ -107,7 +107,7 @@ def _detail(state: State) -> None:
 
 
 def _accept(state: State) -> None:
-    require_room(state.installation, "1")
+    require_queue_space(state.installation, "1")
     with state.installation.database.write() as session:
         row = session.get_one(Credentials, 1)
         record_job(session, JobCommand.KILL, row)
@@ -127,7 +127,7 @@ def _choose(state: State) -> None:
 
 def _position(state: State) -> None:
     database = state.installation.database
-    outlook(database, find_job(database, "2", str(state.jobs + 2)))
+    find_queue_position(database, find_job(database, "2", str(state.jobs + 2)))
 
 
 def _slot(state: State) -> None:

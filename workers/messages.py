@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from provisioning.background.sweep import FIRST_BATCH, Due
+from provisioning.background.sweep import FIRST_BATCH, DueWork
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.credentials import warnings
 from workers.app import app
@@ -63,7 +63,7 @@ def wake_drain(backend: str, server: str, size: int) -> bool:
     return _send(queue_of(backend) + UPKEEP, ("drain", (backend, server, size)))
 
 
-def wake_due(due: Due, lanes: int) -> int:
+def wake_due(due: DueWork, lanes: int) -> int:
     """Send messages for what a sweep has found; ``lanes`` for each server with expired rows.
 
     Return how many the broker took.
@@ -86,7 +86,7 @@ def wake_due(due: Due, lanes: int) -> int:
     return sum(_send_bounded(queue, messages) for queue, messages in queues.items())
 
 
-def wake_endings(due: warnings.Due) -> None:
+def wake_endings(due: warnings.DueWarnings) -> None:
     """Send messages for ends that are near; what does not go out now is due again in a minute."""
     queues: dict[str, list[Message]] = {}
     for task, rows in (("ending", due.sandboxes), ("notice", due.notices)):

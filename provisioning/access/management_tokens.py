@@ -54,15 +54,15 @@ class ManageTokens:
 
     def __init__(self, database: Database, calls_per_minute: int = 0) -> None:
         self._database = database
-        self._calls = Pace(calls_per_minute)
-        self._tries = Pace(WRONG_TRIES)
+        self._calls = RateLimit(calls_per_minute)
+        self._tries = RateLimit(WRONG_TRIES)
         #: Digests that were good once: who tries others does not lock their owners out.
         self._known: set[str] = set()
 
     def verify(self, token: Secret, run_id: str = "") -> Operator:
         """Return whose token it is; raise ``ManageTokenInvalid`` or ``RateLimited``."""
         digest = digest_token(token)
-        wait = 0 if digest in self._known else self._tries.left(_WRONG)
+        wait = 0 if digest in self._known else self._tries.wait_for(_WRONG)
         if wait:
             raise errors.RateLimited(wait)
         query = select(ManageToken).where(
@@ -120,7 +120,7 @@ class ManageTokens:
 MINUTE = 60
 
 
-class Pace:
+class RateLimit:
     """At most ``limit`` turns a minute for each key; 0 is no limit.
 
     Minutes begin at the same moment for all keys, so the counts of one are all that is kept.
@@ -136,17 +136,17 @@ class Pace:
     def take(self, key: str) -> int:
         """Take a turn and return 0, or return the seconds until there is one again."""
         with self._lock:
-            left = self._left(key)
+            left = self._wait_for(key)
             if not left:
                 self._counts[key] += 1
             return left
 
-    def left(self, key: str) -> int:
+    def wait_for(self, key: str) -> int:
         """Return what `take` would, without taking a turn."""
         with self._lock:
-            return self._left(key)
+            return self._wait_for(key)
 
-    def _left(self, key: str) -> int:
+    def _wait_for(self, key: str) -> int:
         minute, second = divmod(int(self._clock()), MINUTE)
         if minute != self._minute:
             self._minute = minute

@@ -52,7 +52,7 @@ SCOPES = (PROJECT, TOKEN)
 
 
 @dataclass(frozen=True)
-class Room:
+class Reservation:
     """The transaction in which to take a slot, and what its owner is to know of soft limits."""
 
     session: Session
@@ -70,14 +70,14 @@ class Quotas:
         self._known: set[str] = set()
 
     @contextmanager
-    def taking(
+    def reserving(
         self,
         principal: Principal,
         run_id: str,
         backend: str,
         slots: Collection[str],
         job_id: int = NO_JOB,
-    ) -> Iterator["Room"]:
+    ) -> Iterator["Reservation"]:
         """Yield a write transaction in which to take one of the slots.
 
         Raises ``QuotaExceeded`` when that would pass a hard limit, unless one of the slots is
@@ -87,7 +87,7 @@ class Quotas:
         limits = limits_in_force(self._config["QUOTAS"], principal.limits)
         if not limits:
             with self._database.write() as session:
-                yield Room(session)
+                yield Reservation(session)
             return
         self._know(principal.project_id)
         with self._database.write() as session:
@@ -100,10 +100,10 @@ class Quotas:
             }
             rows = session.connection().execute(_USED, parameters).all()
             if any(row.wanted for row in rows):
-                yield Room(session, is_new=False)
+                yield Reservation(session, is_new=False)
                 return
             crossed = self._require_room(limits, self._used(rows), backend)
-            yield Room(session, self._warn(session, principal, run_id, crossed))
+            yield Reservation(session, self._warn(session, principal, run_id, crossed))
 
     def _know(self, project_id: str) -> None:
         """See that the project has a row, in a transaction of its own: making one can fail."""
@@ -137,7 +137,7 @@ class Quotas:
 
     def _require_room(
         self, limits: Mapping[str, int], used: Mapping[str, Counter[str]], backend: str
-    ) -> list["_Crossed"]:
+    ) -> list["_PassedLimit"]:
         """Return the soft limits that one more passes; raise ``QuotaExceeded`` for a hard one."""
         needed = weigh(self._config, backend, "", 1)
         found = []
@@ -150,11 +150,11 @@ class Quotas:
                 raise errors.QuotaExceeded(
                     limit.scope, WORDS[limit.what], limits[name], before, need
                 )
-            found.append(_Crossed(name, limits[name], before, before + need))
+            found.append(_PassedLimit(name, limits[name], before, before + need))
         return found
 
     def _warn(
-        self, session: Session, principal: Principal, run_id: str, crossed: list["_Crossed"]
+        self, session: Session, principal: Principal, run_id: str, crossed: list["_PassedLimit"]
     ) -> str | None:
         """Return what to tell the caller; the event is for the one that passed from below."""
         for one in crossed:
@@ -173,7 +173,7 @@ class Quotas:
 
 
 @dataclass(frozen=True)
-class _Crossed:
+class _PassedLimit:
     """A soft limit that a creation passes, or that was passed before."""
 
     name: str
@@ -246,7 +246,7 @@ _USED = _count_of_project()
 
 
 @dataclass(frozen=True)
-class Use:
+class QuotaUse:
     """What a project, or one of its tokens, uses of one thing; None is without a limit."""
 
     project_id: str
@@ -257,7 +257,7 @@ class Use:
     hard: int | None
 
 
-def list_uses(database: Database, config: Config, project_id: str | None = None) -> list[Use]:
+def list_uses(database: Database, config: Config, project_id: str | None = None) -> list[QuotaUse]:
     """Return what projects use against the limits in force at their last creation.
 
     Tokens are shown where a limit holds for each.
@@ -273,7 +273,7 @@ def list_uses(database: Database, config: Config, project_id: str | None = None)
         weight = weigh(config, row.backend, row.server, row.amount)
         used[row.project_id, None].update(weight)
         used[row.project_id, row.token_id].update(weight)
-    found: list[Use] = []
+    found: list[QuotaUse] = []
     for (project, token), counts in sorted(used.items(), key=lambda item: _order(*item[0])):
         limits = limits_in_force(config["QUOTAS"], told.get(project, {}))
         found += _uses_of(project, token, counts, limits)
@@ -286,9 +286,9 @@ def _order(project_id: str, token_id: str | None) -> tuple[str, str]:
 
 def _uses_of(
     project_id: str, token_id: str | None, counts: Counter[str], limits: Mapping[str, int]
-) -> Iterator[Use]:
+) -> Iterator[QuotaUse]:
     scope = PROJECT if token_id is None else TOKEN
     for what in WORDS:
         soft, hard = (limits.get(Limit(scope, what, kind).name) for kind in (True, False))
         if soft or hard or (token_id is None and counts[what]):
-            yield Use(project_id, token_id, what, counts[what], soft, hard)
+            yield QuotaUse(project_id, token_id, what, counts[what], soft, hard)

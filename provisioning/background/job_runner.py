@@ -85,7 +85,7 @@ def _run_delete(
 ) -> None:
     job = claimed.job
     try:
-        drop_objects(installation, row, lease, claimed.lease, told_at=job.created_at)
+        drop_objects(installation, row, lease, claimed.lease, requested_at=job.created_at)
     except ClaimLost:
         raise
     except Exception as problem:

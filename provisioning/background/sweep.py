@@ -29,19 +29,19 @@ from provisioning.state.models import Credentials, Job
 #: follows in seconds.
 SWEEP_BATCH = 200
 RECOVERY_BATCH = 100
-#: Expired credentials that `draining` begins with on a server, until it knows how fast that is.
+#: Expired credentials that `expiry` begins with on a server, until it knows how fast that is.
 FIRST_BATCH = 4
 
 
 @dataclass(frozen=True)
-class Due:
+class DueWork:
     """What somebody should work on now: id and backend of jobs, credentials without a job,
     and finished jobs whose end was not told."""
 
     jobs: list[tuple[int, str]]
     credentials: list[tuple[int, str]]
     callbacks: list[tuple[int, str]]
-    #: Backend and server of expired credentials, which `draining` removes.
+    #: Backend and server of expired credentials, which `expiry` removes.
     expired: list[tuple[str, str]]
 
     def counts(self) -> dict[str, int]:
@@ -54,15 +54,15 @@ class Due:
         }
 
 
-def sweep(installation: Installation, outside: int | None = None) -> Due:
+def sweep(installation: Installation, outside: int | None = None) -> DueWork:
     """Forget old keys, and return everything that is due.
 
     Safe at any time and in any number: what is due is claimed before it is worked on. ``outside``
-    is the time of the last sweep that the broker keeps, if any (`restores`).
+    is the time of the last sweep that the broker keeps, if any (`orphans.restore`).
     """
     begin_sweep(installation, outside)
     forget_old_keys(installation.database)
-    due = Due([], [], [], [])
+    due = DueWork([], [], [], [])
     servers = [
         (name, server)
         for name, backend in installation.backends.items()

@@ -15,11 +15,10 @@ from provisioning.cli.output import open_database, print_table
 from provisioning.configuration import config as configuration
 from provisioning.credentials.observation import current_observation
 from provisioning.installation import Installation, build_installation
-from provisioning.orphans import adoption
-from provisioning.orphans import restore as restores
-from provisioning.orphans.comparison import look
-from provisioning.orphans.repair import Outcome, mend, removable
-from provisioning.orphans.report import Report, body
+from provisioning.orphans import adoption, restore
+from provisioning.orphans.comparison import build_report
+from provisioning.orphans.repair import RepairOutcome, removable, repair
+from provisioning.orphans.report import OrphanReport, report_body
 from provisioning.state.formats import format_time
 
 
@@ -36,11 +35,11 @@ def orphans(as_json: bool, fix: bool, dry_run: bool) -> None:
         )
     # What is logged meanwhile is no part of the answer.
     with redirect_stdout(sys.stderr):
-        report = look(installation)
-        outcome = mend(installation, report) if fix and not dry_run else None
+        report = build_report(installation)
+        outcome = repair(installation, report) if fix and not dry_run else None
     if as_json:
         done = {} if outcome is None else {"outcome": _outcome_body(outcome)}
-        click.echo(json.dumps({**body(report), **done}, ensure_ascii=False))
+        click.echo(json.dumps({**report_body(report), **done}, ensure_ascii=False))
     else:
         _print_report(report)
         for line in _plan(installation, report) if dry_run else _told(outcome):
@@ -50,8 +49,8 @@ def orphans(as_json: bool, fix: bool, dry_run: bool) -> None:
     sys.exit(0 if report.clean or mended else 1)
 
 
-def _print_report(report: Report) -> None:
-    listed = body(report)
+def _print_report(report: OrphanReport) -> None:
+    listed = report_body(report)
     for kind, entries in listed.items():
         if kind == "servers" or not entries:
             continue
@@ -68,7 +67,7 @@ def _print_report(report: Report) -> None:
     click.echo(", ".join(f"{name}: {count}" for name, count in report.counts().items()))
 
 
-def _plan(installation: Installation, report: Report) -> Iterator[str]:
+def _plan(installation: Installation, report: OrphanReport) -> Iterator[str]:
     """Return what --fix would do, a line each."""
     for one in removable(installation, report):
         yield f"would remove {one.backend} {one.object.server}: {one.object.kind} {one.object.name}"
@@ -83,7 +82,7 @@ def _plan(installation: Installation, report: Report) -> Iterator[str]:
         yield "would leave the orphans: without NAME_PREFIX nothing tells them from others'"
 
 
-def _told(outcome: Outcome | None) -> Iterator[str]:
+def _told(outcome: RepairOutcome | None) -> Iterator[str]:
     if outcome is None:
         return
     yield f"removed or closed: {outcome.removed}"
@@ -91,7 +90,7 @@ def _told(outcome: Outcome | None) -> Iterator[str]:
         yield f"credentials {number}: not yet, the sweep goes on: {failure}"
 
 
-def _outcome_body(outcome: Outcome) -> dict[str, Any]:
+def _outcome_body(outcome: RepairOutcome) -> dict[str, Any]:
     waiting = [{"credentials": number, "failure": text} for number, text in outcome.waiting.items()]
     return {"removed": outcome.removed, "waiting": waiting}
 
@@ -109,7 +108,7 @@ def adopt(credentials_id: int, type_: str, project: str, token: str) -> None:
     installation = build_installation(configuration.load())
     owner = Principal(token, "", project, "")
     with redirect_stdout(sys.stderr):
-        report = look(installation)
+        report = build_report(installation)
         try:
             row = adoption.adopt(installation, report, credentials_id, owner, type_)
         except EngineError as problem:
@@ -129,7 +128,7 @@ def observe_group() -> None:
 @click.option("--why", default="an operator said so", show_default=True)
 def begin(why: str) -> None:
     """Remove nothing from now on; run this on a restored state before the service starts."""
-    restores.begin(build_installation(configuration.load()), why)
+    restore.begin_observation(build_installation(configuration.load()), why)
     click.echo("the service observes")
 
 
@@ -138,7 +137,7 @@ def end() -> None:
     """Act again: what has expired is removed, and what was held goes on."""
     installation = build_installation(configuration.load())
     try:
-        restores.act_again(installation)
+        restore.end_observation(installation)
     except EngineError as problem:
         raise click.ClickException(f"not yet: {problem.args[0]}") from None
     click.echo("the service acts")

@@ -105,7 +105,7 @@ def backend_rules(name: str) -> BackendRules:
         raise errors.BackendUnknown(name) from None
 
 
-def worked_with(name: str) -> frozenset[str]:
+def sharing_workers(name: str) -> frozenset[str]:
     """Return the backends whose jobs the same workers take: what takes long has its own."""
     rules = BACKENDS.get(name)
     if rules is not None and rules.asynchronous:
@@ -115,7 +115,7 @@ def worked_with(name: str) -> frozenset[str]:
 
 def worker_groups() -> set[frozenset[str]]:
     """Return the backends by the workers that take their jobs."""
-    return {worked_with(name) for name in BACKENDS}
+    return {sharing_workers(name) for name in BACKENDS}
 
 
 def require_type(rules: BackendRules, type_: str) -> None:

@@ -21,7 +21,7 @@ from provisioning.credentials.reading import _find_owned, _owned, exists, lifeti
 from provisioning.credentials.reconcile import prolong, removal_values
 from provisioning.credentials.warnings import attend_at
 from provisioning.installation import Installation
-from provisioning.jobs.backlog import require_room
+from provisioning.jobs.backlog import require_queue_space
 from provisioning.jobs.recording import parallel_limit_of, record_job, take_numbers
 from provisioning.state.conditions import is_visible
 from provisioning.state.database import read_clock
@@ -157,7 +157,7 @@ def _recording(
 
     Raises ``QueueFull``.
     """
-    require_room(installation, caller.principal.project_id)
+    require_queue_space(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)
     with installation.database.write() as session:
         job = record_job(

@@ -254,20 +254,20 @@ def _record_intent(
     row = new_row(installation, wanted, server, now)
     seconds = installation.config["CLAIM_SECONDS"]
     start = time.monotonic()
-    taking = installation.quotas.taking(owner, caller.run_id, backend.name, [wanted.slot])
+    reserving = installation.quotas.reserving(owner, caller.run_id, backend.name, [wanted.slot])
     try:
-        with taking as room:
+        with reserving as reservation:
             if shared:
-                login = _share_login(room.session, row, person)
+                login = _share_login(reservation.session, row, person)
                 row.login_id, row.secret = login.id, login.secret
             values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
             values["claim_milliseconds"] = seconds * 1000
-            room.session.connection().execute(_INTENT, values)
+            reservation.session.connection().execute(_INTENT, values)
             failpoint("create.recording")
     except (IntegrityError, errors.QuotaExceeded):
         installation.loads.give_back(backend.name, server)
         raise
-    return row, Lease(Credentials, row.id, 1, start + seconds), room.warning
+    return row, Lease(Credentials, row.id, 1, start + seconds), reservation.warning
 
 
 def new_row(

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.orm import Session
 
-from provisioning.credentials.observation import hold, read_observation
+from provisioning.credentials.observation import hold_removal, read_observation
 from provisioning.jobs.recording import record_job, take_local_numbers
 from provisioning.state.conditions import is_over
 from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState, JobCommand
@@ -35,7 +35,7 @@ def retire(session: Session, row: Credentials) -> None:
         locked.job_id = record_job(session, JobCommand.DELETE, locked, numbers=numbers).id
     else:
         # Its owner wants a new one; nobody has asked for the end of this one.
-        hold(locked)
+        hold_removal(locked)
     record_credentials_event(
         session,
         Action.EXPIRED,

@@ -28,7 +28,7 @@ BATCH = 100
 
 
 @dataclass(frozen=True)
-class Collected:
+class GarbageCollection:
     """What a collection of garbage has begun to remove."""
 
     ids: list[int]
@@ -38,7 +38,7 @@ class Collected:
 
 def collect_garbage(
     installation: Installation, operator: Operator, backend: str, type_: str, seconds: int
-) -> Collected:
+) -> GarbageCollection:
     """Begin to remove the live credentials of a type that were touched longer ago.
 
     Each is deleted by a job as its owner could, under the owner's name. What is on its way out
@@ -57,7 +57,7 @@ def collect_garbage(
             is_not_protected(),
         )
         found = session.scalars(select(Credentials.id).where(*old).order_by(Credentials.id)).all()
-    collected = Collected([], [])
+    collected = GarbageCollection([], [])
     for start in range(0, len(found), BATCH):
         chosen = Credentials.id.in_(found[start : start + BATCH])
         with installation.database.write() as session:

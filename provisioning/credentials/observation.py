@@ -49,13 +49,13 @@ def current_observation(database: Database) -> Observation | None:
         return read_observation(session)
 
 
-def require_told(database: Database, row: Credentials, told_at: int) -> None:
+def require_requested(database: Database, row: Credentials, requested_at: int) -> None:
     """Raise ``Held`` if the row's objects are not to be removed now.
 
-    ``told_at`` is when somebody asked for it, in milliseconds.
+    ``requested_at`` is when somebody asked for it, in milliseconds.
     """
     observation = current_observation(database)
-    if observation is not None and max(row.created_at, told_at) < observation.since:
+    if observation is not None and max(row.created_at, requested_at) < observation.since:
         raise Held("the service observes: nothing from before is removed")
 
 
@@ -79,7 +79,7 @@ def observe(database: Database, why: str) -> bool:
     return True
 
 
-def hold(row: Credentials) -> None:
+def hold_removal(row: Credentials) -> None:
     """Let a row that is to be removed wait for the end of the observation."""
     row.not_before = HELD
 

@@ -59,7 +59,7 @@ def find_by_type(
     """Return the caller's credential of the type; raise ``CredentialsNotFound``."""
     slot = slot_of(caller.principal.token_id, backend, type_)
     found = _find_active(installation, Credentials.slot == slot)
-    return _look(installation, caller.principal, found)
+    return _view_in_use(installation, caller.principal, found)
 
 
 def find_by_id(
@@ -67,10 +67,10 @@ def find_by_id(
 ) -> CredentialsView:
     """Return the caller's credential; raise ``CredentialsNotFound`` (contract 4.3)."""
     found = _find_owned(installation, caller, backend, credentials_id)
-    return _look(installation, caller.principal, found)
+    return _view_in_use(installation, caller.principal, found)
 
 
-def _look(
+def _view_in_use(
     installation: Installation, principal: Principal, found: tuple[Credentials, int]
 ) -> CredentialsView:
     row, now = found

@@ -25,7 +25,7 @@ from provisioning.backends.base import (
     Spec,
 )
 from provisioning.backoff import Backoff
-from provisioning.credentials.observation import require_told
+from provisioning.credentials.observation import require_requested
 from provisioning.errors import BackendUnavailable
 from provisioning.installation import Installation
 from provisioning.state.claims import ClaimLost, Lease, WorkersLost, close_all, take
@@ -203,14 +203,14 @@ def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> b
 
 
 def drop_objects(
-    installation: Installation, row: Credentials, *leases: Lease, told_at: int = 0
+    installation: Installation, row: Credentials, *leases: Lease, requested_at: int = 0
 ) -> None:
     """Remove what the row names; the first lease is the row's own.
 
-    Somebody asked for it at ``told_at``, in milliseconds, or nobody did. Raises ``Held`` while
+    Somebody asked for it at ``requested_at``, in milliseconds, or nobody did. Raises ``Held`` while
     the service observes.
     """
-    require_told(installation.database, row, told_at)
+    require_requested(installation.database, row, requested_at)
     with installation.keeper.keep(*leases):
         drop_row(backend_of(installation, row), row, leases[0])
 

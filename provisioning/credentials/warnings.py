@@ -2,7 +2,7 @@
 
 A row says when it is to be looked at next (``attend_at``), whatever for, so that the look for
 what is due reads nothing else. Here everything is done that needs the state alone;
-`sandbox.ending` does the rest on the engines, and `notices` tells the operator's server.
+`sandbox.grace` does the rest on the engines, and `notices` tells the operator's server.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ NOTE_PAUSE = 60_000
 
 
 @dataclass(frozen=True)
-class Due:
+class DueWarnings:
     """Sandboxes to be looked at on their engines, and notices to be sent: id and backend."""
 
     sandboxes: Sequence[tuple[int, str]]
@@ -93,7 +93,7 @@ def is_extendable(config: Config, row: Credentials, now: int) -> bool:
 # The look for what is due ---------------------------------------------------------------
 
 
-def take_due(installation: Installation) -> Due:
+def take_due(installation: Installation) -> DueWarnings:
     """Record the warnings that are due, and return what is to be done about them.
 
     Safe at any time and in any number: a row is locked, and put off before it is let go.
@@ -105,7 +105,7 @@ def take_due(installation: Installation) -> Due:
     sandboxes = _warn(installation, found) if found else []
     with installation.database.read() as session:
         notices = [(row.id, row.backend) for row in session.execute(due_notices().limit(BATCH))]
-    return Due(sandboxes, notices)
+    return DueWarnings(sandboxes, notices)
 
 
 def due_rows(now: int) -> Select[int]:

@@ -51,7 +51,7 @@ def retry_job(database: Database, job_id: int) -> bool:
 
 
 @dataclass
-class Holder:
+class ClaimHolder:
     """A process with claims, as ``host:pid``."""
 
     name: str
@@ -61,9 +61,9 @@ class Holder:
     credentials: list[int] = field(default_factory=list)
 
 
-def find_holders(database: Database) -> list[Holder]:
+def find_holders(database: Database) -> list[ClaimHolder]:
     """Return the processes that hold claims now, and what they work on."""
-    found: dict[str, Holder] = {}
+    found: dict[str, ClaimHolder] = {}
     jobs = select(Job.claim_owner, Job.id, Job.claim_until - now_ms()).where(
         Job.status.in_(STARTED_JOBS), Job.claim_until > now_ms()
     )
@@ -73,7 +73,7 @@ def find_holders(database: Database) -> list[Holder]:
     with database.read() as session:
         for query, kind in ((jobs, "jobs"), (credentials, "credentials")):
             for name, number, left in session.execute(query.order_by("id")):
-                holder = found.setdefault(name or "", Holder(name or ""))
+                holder = found.setdefault(name or "", ClaimHolder(name or ""))
                 holder.left = max(holder.left, left or 0)
                 getattr(holder, kind).append(number)
     return [found[name] for name in sorted(found)]

@@ -6,7 +6,7 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from provisioning import errors
-from provisioning.configuration.catalog import worked_with
+from provisioning.configuration.catalog import sharing_workers
 from provisioning.installation import Installation
 from provisioning.state.database import Database, now_ms, read_clock
 from provisioning.state.enums import STARTED_JOBS, JobStatus
@@ -16,7 +16,7 @@ from provisioning.state.models import Job
 RECENT_JOBS = 200
 
 
-def require_room(installation: Installation, project_id: str) -> None:
+def require_queue_space(installation: Installation, project_id: str) -> None:
     """Raise ``QueueFull`` if a project, or all together, has as many waiting jobs as may be.
 
     It is asked before anything is recorded, and a few that ask at once may all come in.
@@ -34,7 +34,7 @@ def require_room(installation: Installation, project_id: str) -> None:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class QueuePosition:
     """Where a waiting job stands, as far as one can tell: others may come and go."""
 
     #: 1 is next.
@@ -43,14 +43,14 @@ class Outlook:
     expected_start: int | None
 
 
-def outlook(database: Database, job: Job) -> Outlook:
+def find_queue_position(database: Database, job: Job) -> QueuePosition:
     """Return where a waiting job stands among those that the same workers take."""
     with database.read() as session:
         position = _position(session, job)
         duration, at_work = _usual_duration(session, job.backend), _at_work(session, job.backend)
         if duration is None or not at_work:
-            return Outlook(position, None)
-        return Outlook(position, read_clock(session) + round(duration * position / at_work))
+            return QueuePosition(position, None)
+        return QueuePosition(position, read_clock(session) + round(duration * position / at_work))
 
 
 def _position(session: Session, job: Job) -> int:
@@ -62,7 +62,7 @@ def _position(session: Session, job: Job) -> int:
             func.min(Job.id).label("oldest"),
             func.count(case((Job.id < job.id, 1))).label("before"),
         )
-        .where(Job.status == JobStatus.WAITING, Job.backend.in_(worked_with(job.backend)))
+        .where(Job.status == JobStatus.WAITING, Job.backend.in_(sharing_workers(job.backend)))
         .group_by(Job.project_id)
     )
     projects = {row.project_id: row for row in session.execute(query)}
@@ -94,7 +94,7 @@ def _usual_duration(session: Session, backend: str) -> float | None:
 def _at_work(session: Session, backend: str) -> int:
     query = select(func.count(Job.id)).where(
         Job.status.in_(STARTED_JOBS),
-        Job.backend.in_(worked_with(backend)),
+        Job.backend.in_(sharing_workers(backend)),
         Job.claim_until > now_ms(),
     )
     return session.execute(query).scalar_one()

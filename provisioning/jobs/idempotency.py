@@ -55,7 +55,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def once(database: Database, key: SentKey | None, record: Callable[[], Job]) -> Job:
+def record_once(database: Database, key: SentKey | None, record: Callable[[], Job]) -> Job:
     """Return the job of an earlier request with the key, else what ``record`` records with it.
 
     Raises ``ParameterInvalid`` if the earlier request had another body.

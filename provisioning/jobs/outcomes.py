@@ -96,7 +96,7 @@ def close_job(session: Session, job: Job, lease: Lease, **values: Any) -> None:
     # A creation that failed was given its outcome before it was cleaned up.
     decided = session.execute(query.with_for_update()).one()
     if decided.status is JobStatus.TERMINATING:
-        values = terminated()
+        values = terminated_values()
     lease.close(session, **ended_values(), **values)
     _record_end(session, job, {**decided._mapping, **values})
 
@@ -149,7 +149,7 @@ def success(**result: Any) -> dict[str, Any]:
     }
 
 
-def terminated() -> dict[str, Any]:
+def terminated_values() -> dict[str, Any]:
     """Return the values that end a killed job (contract 9.4.2)."""
     return {
         "status": JobStatus.TERMINATED,

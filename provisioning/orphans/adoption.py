@@ -22,7 +22,7 @@ from provisioning.credentials.reconcile import (
     record_creation_event,
 )
 from provisioning.installation import Installation
-from provisioning.orphans.report import Report
+from provisioning.orphans.report import OrphanReport
 from provisioning.state.claims import Lease, take
 from provisioning.state.database import read_clock
 from provisioning.state.enums import CredentialsState
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 def adopt(
-    installation: Installation, report: Report, number: int, owner: Principal, type_: str
+    installation: Installation, report: OrphanReport, number: int, owner: Principal, type_: str
 ) -> Credentials:
     """Make the orphan with the number a live credential of ``owner``, and return its row.
 
@@ -62,7 +62,7 @@ def adopt(
     return row
 
 
-def _find(report: Report, number: int, type_: str) -> tuple[str, Spec]:
+def _find(report: OrphanReport, number: int, type_: str) -> tuple[str, Spec]:
     for found in report.orphans:
         spec = found.spec
         if spec is None or spec.credentials_id != number:

@@ -21,7 +21,13 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from provisioning.backends.base import EngineError, ServerObject, Spec
 from provisioning.credentials.reconcile import spec_of
 from provisioning.installation import Installation
-from provisioning.orphans.report import Flaw, Found, LostLogin, Picture, Report
+from provisioning.orphans.report import (
+    LostLogin,
+    OrphanReport,
+    RowProblem,
+    ServerInventory,
+    UnnamedObject,
+)
 from provisioning.state.database import Database, last_number, now_ms
 from provisioning.state.enums import (
     EXISTING_CREDENTIALS,
@@ -43,23 +49,23 @@ CHUNK = 500
 MOST_THREADS = 32
 
 
-def look(installation: Installation) -> Report:
+def build_report(installation: Installation) -> OrphanReport:
     """Compare both sides as they are now."""
-    pictures = take_pictures(installation)
-    report = Report(pictures)
+    inventories = take_inventories(installation)
+    report = OrphanReport(inventories)
     _find_orphans(installation, report)
     if report.orphans:
         _keep_confirmed(installation, report)
     _find_ghosts(installation, report)
-    report.pictures += _places_not_configured(installation)
+    report.inventories += _servers_not_configured(installation)
     report.stuck = _find_stuck(installation.database)
     report.logins = _find_lost_logins(installation.database, report)
     return report
 
 
-def check(installation: Installation) -> None:
+def log_orphans(installation: Installation) -> None:
     """Tell the log, and the audit, of what a look finds; nothing is mended."""
-    report = look(installation)
+    report = build_report(installation)
     if report.clean:
         log.info("orphans_checked", **report.counts())
         return
@@ -71,7 +77,7 @@ def check(installation: Installation) -> None:
 # The servers' side ----------------------------------------------------------------------
 
 
-def take_pictures(installation: Installation) -> list[Picture]:
+def take_inventories(installation: Installation) -> list[ServerInventory]:
     """Ask all servers at once what they have."""
     return _ask(
         installation,
@@ -83,19 +89,19 @@ def take_pictures(installation: Installation) -> list[Picture]:
     )
 
 
-def _ask(installation: Installation, places: Collection[tuple[str, str]]) -> list[Picture]:
+def _ask(installation: Installation, places: Collection[tuple[str, str]]) -> list[ServerInventory]:
     if not places:
         return []
     with ThreadPoolExecutor(min(len(places), MOST_THREADS)) as executor:
-        return list(executor.map(lambda place: _take_picture(installation, *place), places))
+        return list(executor.map(lambda place: _take_inventory(installation, *place), places))
 
 
-def _take_picture(installation: Installation, backend: str, server: str) -> Picture:
+def _take_inventory(installation: Installation, backend: str, server: str) -> ServerInventory:
     try:
         objects = installation.backends[backend].inventory(installation.prefix, server)
     except EngineError as problem:
-        return Picture(backend, server, failure=str(problem.args[0]))
-    return Picture(backend, server, objects)
+        return ServerInventory(backend, server, failure=str(problem.args[0]))
+    return ServerInventory(backend, server, objects)
 
 
 # Orphans --------------------------------------------------------------------------------
@@ -143,13 +149,13 @@ def _read_names(database: Database) -> dict[str, Names]:
     return names
 
 
-def _find_orphans(installation: Installation, report: Report) -> None:
+def _find_orphans(installation: Installation, report: OrphanReport) -> None:
     names = _read_names(installation.database)
     unnamed = [
-        Found(picture.backend, one)
-        for picture in report.pictures
-        for one in picture.objects
-        if not names[picture.backend].has(one)
+        UnnamedObject(inventory.backend, one)
+        for inventory in report.inventories
+        for one in inventory.objects
+        if not names[inventory.backend].has(one)
     ]
     numbers = {one.spec.credentials_id for one in unnamed if one.spec is not None}
     others = rows_by_id(installation.database, numbers)
@@ -170,8 +176,8 @@ def _find_orphans(installation: Installation, report: Report) -> None:
             report.orphans.append(found)
 
 
-def _because(found: Found, why: str) -> Found:
-    return Found(found.backend, found.object, why)
+def _because(found: UnnamedObject, why: str) -> UnnamedObject:
+    return UnnamedObject(found.backend, found.object, why)
 
 
 def rows_by_id(database: Database, numbers: Iterable[int]) -> dict[int, Credentials]:
@@ -193,10 +199,10 @@ def is_of(row: Credentials, backend: str, spec: Spec) -> bool:
     return same_place and (same_object or row.user_name.lower() == spec.user_name.lower())
 
 
-def _keep_confirmed(installation: Installation, report: Report) -> None:
+def _keep_confirmed(installation: Installation, report: OrphanReport) -> None:
     """Keep the orphans that a second look finds too, in the same order: servers, then rows."""
     places = {(one.backend, one.object.server) for one in report.orphans}
-    second = Report(_ask(installation, places))
+    second = OrphanReport(_ask(installation, places))
     _find_orphans(installation, second)
     confirmed = {(one.backend, one.object) for one in second.orphans}
     report.orphans = [one for one in report.orphans if (one.backend, one.object) in confirmed]
@@ -205,20 +211,22 @@ def _keep_confirmed(installation: Installation, report: Report) -> None:
 # Ghosts ---------------------------------------------------------------------------------
 
 
-def _find_ghosts(installation: Installation, report: Report) -> None:
+def _find_ghosts(installation: Installation, report: OrphanReport) -> None:
     """Find active rows that lack a part; a server that falls silent meanwhile is not judged."""
-    with ThreadPoolExecutor(min(len(report.pictures), MOST_THREADS) or 1) as executor:
-        looks = executor.map(lambda one: _ghosts_at(installation, one), report.pictures)
-        for position, (picture, ghosts) in enumerate(list(looks)):
-            report.pictures[position] = picture
+    with ThreadPoolExecutor(min(len(report.inventories), MOST_THREADS) or 1) as executor:
+        looks = executor.map(lambda one: _ghosts_at(installation, one), report.inventories)
+        for position, (inventory, ghosts) in enumerate(list(looks)):
+            report.inventories[position] = inventory
             report.ghosts += ghosts
 
 
-def _ghosts_at(installation: Installation, picture: Picture) -> tuple[Picture, list[Flaw]]:
-    if picture.failure:
-        return picture, []
-    engine, database = installation.backends[picture.backend], installation.database
-    suspects = _suspects(database, picture, engine.parts)
+def _ghosts_at(
+    installation: Installation, inventory: ServerInventory
+) -> tuple[ServerInventory, list[RowProblem]]:
+    if inventory.failure:
+        return inventory, []
+    engine, database = installation.backends[inventory.backend], installation.database
+    suspects = _suspects(database, inventory, engine.parts)
     try:
         gone = [
             row.id
@@ -226,10 +234,10 @@ def _ghosts_at(installation: Installation, picture: Picture) -> tuple[Picture, l
             if row.state is CredentialsState.ACTIVE and not engine.exists(spec_of(row))
         ]
     except EngineError as problem:
-        failed = Picture(picture.backend, picture.server, failure=str(problem.args[0]))
+        failed = ServerInventory(inventory.backend, inventory.server, failure=str(problem.args[0]))
         return failed, []
-    return picture, [
-        Flaw(row, f"without its {', '.join(sorted(suspects[row.id]))}")
+    return inventory, [
+        RowProblem(row, f"without its {', '.join(sorted(suspects[row.id]))}")
         for row in rows_by_id(database, gone).values()
         # Its owner may have dropped it in between.
         if row.state is CredentialsState.ACTIVE
@@ -237,17 +245,17 @@ def _ghosts_at(installation: Installation, picture: Picture) -> tuple[Picture, l
 
 
 def _suspects(
-    database: Database, picture: Picture, parts: Collection[str]
+    database: Database, inventory: ServerInventory, parts: Collection[str]
 ) -> dict[int, Collection[str]]:
-    """Return the active rows that a picture does not have all the parts of, and which lack."""
+    """Return the active rows of which an inventory lacks parts, with those parts."""
     kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for one in picture.objects:
+    for one in inventory.objects:
         key = (one.user_name or "").lower(), (one.object_name or "").lower()
         kinds[key].add(one.kind)
     query = select(Credentials.id, Credentials.user_name, Credentials.object_name).where(
         Credentials.state == CredentialsState.ACTIVE,
-        Credentials.backend == picture.backend,
-        Credentials.server == picture.server,
+        Credentials.backend == inventory.backend,
+        Credentials.server == inventory.server,
     )
     suspects: dict[int, Collection[str]] = {}
     with database.connect() as connection:
@@ -261,7 +269,7 @@ def _suspects(
     return suspects
 
 
-def _places_not_configured(installation: Installation) -> list[Picture]:
+def _servers_not_configured(installation: Installation) -> list[ServerInventory]:
     """Return the servers that live rows name and no configuration does any more."""
     query = select(Credentials.backend, Credentials.server).where(
         Credentials.state.in_(EXISTING_CREDENTIALS)
@@ -271,13 +279,13 @@ def _places_not_configured(installation: Installation) -> list[Picture]:
     known = {
         (name, server) for name, one in installation.backends.items() for server in one.servers()
     }
-    return [Picture(*place, failure="not configured") for place in sorted(places - known)]
+    return [ServerInventory(*place, failure="not configured") for place in sorted(places - known)]
 
 
 # Rows by themselves ---------------------------------------------------------------------
 
 
-def _find_stuck(database: Database) -> list[Flaw]:
+def _find_stuck(database: Database) -> list[RowProblem]:
     """Find unfinished rows that nobody works on, or works on in vain, for long."""
     long_ago = now_ms() - STUCK_AFTER
     waiting = and_(
@@ -291,7 +299,7 @@ def _find_stuck(database: Database) -> list[Flaw]:
         "nobody works on it": waiting,
         "it is tried in vain": Credentials.attempts >= STUCK_TRIES,
     }
-    found: dict[int, Flaw] = {}
+    found: dict[int, RowProblem] = {}
     with database.read() as session:
         for why, condition in reasons.items():
             query = select(Credentials).where(
@@ -299,7 +307,7 @@ def _find_stuck(database: Database) -> list[Flaw]:
             )
             for row in session.scalars(query.order_by(Credentials.id)):
                 reason = f"{why}: {row.failure}" if row.failure else why
-                found.setdefault(row.id, Flaw(row, reason))
+                found.setdefault(row.id, RowProblem(row, reason))
     return list(found.values())
 
 
@@ -309,12 +317,12 @@ def job_is_over() -> ColumnElement[bool]:
     return and_(Credentials.job_id.is_not(None), ~unfinished.exists())
 
 
-def _find_lost_logins(database: Database, report: Report) -> list[LostLogin]:
+def _find_lost_logins(database: Database, report: OrphanReport) -> list[LostLogin]:
     """Find rows of shared logins that no credential uses, or whose login is missing."""
     there = {
-        (picture.server, one.name)
-        for picture in report.pictures
-        for one in picture.objects
+        (inventory.server, one.name)
+        for inventory in report.inventories
+        for one in inventory.objects
         if one.kind == "login"
     }
     # Looked at one by one already, so a login made since is not among them.

@@ -25,7 +25,7 @@ from provisioning.configuration.catalog import backend_rules
 from provisioning.credentials.reconcile import close_vanished, forget_unused_login, resume
 from provisioning.installation import Installation
 from provisioning.orphans.comparison import is_of, job_is_over, rows_by_id
-from provisioning.orphans.report import Found, Report
+from provisioning.orphans.report import OrphanReport, UnnamedObject
 from provisioning.state.database import read_clock
 from provisioning.state.enums import EXISTING_CREDENTIALS, CredentialsState
 from provisioning.state.events import Action, record_credentials_event
@@ -38,7 +38,7 @@ PATIENCE, PAUSE = 10.0, 0.1
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RepairOutcome:
     """What became of it."""
 
     #: Rows of orphans and ghosts that are closed now.
@@ -47,12 +47,12 @@ class Outcome:
     waiting: dict[int, str]
 
 
-def removable(installation: Installation, report: Report) -> list[Found]:
+def removable(installation: Installation, report: OrphanReport) -> list[UnnamedObject]:
     """Return the orphans that are removed: none where nothing but a form tells them."""
     return report.orphans if installation.prefix else []
 
 
-def mend(installation: Installation, report: Report) -> Outcome:
+def repair(installation: Installation, report: OrphanReport) -> RepairOutcome:
     """Remove orphans, close ghosts, and free rows that are stuck behind a job that is over."""
     numbers = _close_ghosts(installation, report)
     # A credential's parts lead to the same spec: one row removes them all.
@@ -71,12 +71,12 @@ def mend(installation: Installation, report: Report) -> Outcome:
     return _outcome(installation, numbers)
 
 
-def _close_ghosts(installation: Installation, report: Report) -> list[int]:
+def _close_ghosts(installation: Installation, report: OrphanReport) -> list[int]:
     with installation.database.write() as session:
         return [one.row.id for one in report.ghosts if close_vanished(session, one.row)]
 
 
-def _free_stuck(installation: Installation, report: Report) -> list[int]:
+def _free_stuck(installation: Installation, report: OrphanReport) -> list[int]:
     """Let the sweep have rows whose job is over, and end the pause of the others."""
     numbers = [one.row.id for one in report.stuck]
     stuck = update(Credentials).where(
@@ -157,7 +157,7 @@ def _new_row(backend: str, spec: Spec, now: int) -> Credentials:
 # The end --------------------------------------------------------------------------------
 
 
-def _outcome(installation: Installation, numbers: Sequence[int]) -> Outcome:
+def _outcome(installation: Installation, numbers: Sequence[int]) -> RepairOutcome:
     """Look what became of the rows; what a worker has taken up by itself is waited for."""
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -167,4 +167,4 @@ def _outcome(installation: Installation, numbers: Sequence[int]) -> Outcome:
             break
         time.sleep(PAUSE)
     waiting = {row.id: row.failure or "somebody works on it" for row in rows}
-    return Outcome(len(numbers) - len(waiting), waiting)
+    return RepairOutcome(len(numbers) - len(waiting), waiting)

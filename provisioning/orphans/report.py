@@ -8,7 +8,7 @@ from provisioning.state.models import Credentials, Login
 
 
 @dataclass(frozen=True)
-class Picture:
+class ServerInventory:
     """What one server has; ``failure`` says why it could not be asked."""
 
     backend: str
@@ -18,7 +18,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Found:
+class UnnamedObject:
     """An object that no row names, and why it is left alone, if it is."""
 
     backend: str
@@ -31,7 +31,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Flaw:
+class RowProblem:
     """What is wrong with a row."""
 
     row: Credentials
@@ -48,23 +48,23 @@ class LostLogin:
 
 
 @dataclass
-class Report:
+class OrphanReport:
     """What the two sides do not agree on."""
 
-    pictures: list[Picture]
+    inventories: list[ServerInventory]
     #: Objects of ours, by their form, that no row names.
-    orphans: list[Found] = field(default_factory=list)
+    orphans: list[UnnamedObject] = field(default_factory=list)
     #: Objects with our mark that are not ours by their form: nobody removes them.
-    unknown: list[Found] = field(default_factory=list)
+    unknown: list[UnnamedObject] = field(default_factory=list)
     #: Active rows that lack a part on their server.
-    ghosts: list[Flaw] = field(default_factory=list)
+    ghosts: list[RowProblem] = field(default_factory=list)
     #: Rows that are neither done nor about to be.
-    stuck: list[Flaw] = field(default_factory=list)
+    stuck: list[RowProblem] = field(default_factory=list)
     logins: list[LostLogin] = field(default_factory=list)
 
     @property
-    def unasked(self) -> list[Picture]:
-        return [picture for picture in self.pictures if picture.failure]
+    def unasked(self) -> list[ServerInventory]:
+        return [inventory for inventory in self.inventories if inventory.failure]
 
     def counts(self) -> dict[str, int]:
         """Return how many there are of each."""
@@ -77,7 +77,7 @@ class Report:
         return not any(count for name, count in self.counts().items() if name != "unknown")
 
 
-def body(report: Report) -> dict[str, list[dict[str, Any]]]:
+def report_body(report: OrphanReport) -> dict[str, list[dict[str, Any]]]:
     """Return the report as JSON has it."""
     return {
         "orphans": [_found(one) for one in report.orphans],
@@ -95,12 +95,12 @@ def body(report: Report) -> dict[str, list[dict[str, Any]]]:
                 "objects": None if one.failure else len(one.objects),
                 "failure": one.failure,
             }
-            for one in report.pictures
+            for one in report.inventories
         ],
     }
 
 
-def _found(found: Found) -> dict[str, Any]:
+def _found(found: UnnamedObject) -> dict[str, Any]:
     one = found.object
     return {
         "backend": found.backend,
@@ -112,7 +112,7 @@ def _found(found: Found) -> dict[str, Any]:
     }
 
 
-def _flaw(flaw: Flaw) -> dict[str, Any]:
+def _flaw(flaw: RowProblem) -> dict[str, Any]:
     row = flaw.row
     return {
         "credentials": row.id,

@@ -21,7 +21,7 @@ from provisioning.credentials.reconcile import backend_of, spec_of
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
 from provisioning.orphans import comparison
-from provisioning.orphans.report import Picture
+from provisioning.orphans.report import ServerInventory
 from provisioning.state.database import Database, last_number, now_ms
 from provisioning.state.enums import CredentialsState
 from provisioning.state.formats import format_time
@@ -55,7 +55,7 @@ def _compare(installation: Installation, outside: int | None) -> None:
     if outside is not None and outside > last + SILENCE:
         known = format_time(last) if last else "none"
         why = f"the broker knows of a sweep at {format_time(outside)}, the state of {known}"
-        begin(installation, why)
+        begin_observation(installation, why)
     elif now - last > SILENCE:
         _ask_servers(installation)
 
@@ -84,18 +84,24 @@ def _tick(session: Session) -> None:
 
 def _ask_servers(installation: Installation) -> None:
     """Observe if a server has what no row has ever named."""
-    pictures = comparison.take_pictures(installation)
-    for picture in pictures:
-        if picture.failure:
-            log.warning("restore_not_looked_for", server=picture.server, failure=picture.failure)
-    strangers = find_strangers(installation, pictures)
+    inventories = comparison.take_inventories(installation)
+    for inventory in inventories:
+        if inventory.failure:
+            log.warning(
+                "restore_not_looked_for", server=inventory.server, failure=inventory.failure
+            )
+    strangers = find_strangers(installation, inventories)
     if strangers:
         one = strangers[0]
         why = f"server {one.server} has {one.name}, of which the state knows nothing"
-        begin(installation, f"{why}, and {len(strangers) - 1} more" if strangers[1:] else why)
+        begin_observation(
+            installation, f"{why}, and {len(strangers) - 1} more" if strangers[1:] else why
+        )
 
 
-def find_strangers(installation: Installation, pictures: list[Picture]) -> list[ServerObject]:
+def find_strangers(
+    installation: Installation, inventories: list[ServerInventory]
+) -> list[ServerObject]:
     """Return what was made under numbers that no row has; the newest first.
 
     Those that an operator knew of when the last observation ended are no news. Without a prefix
@@ -105,9 +111,9 @@ def find_strangers(installation: Installation, pictures: list[Picture]) -> list[
         confirmed = last_number(session, CONFIRMED)
     numbered = [
         one
-        for picture in pictures
-        if installation.prefix or picture.backend == "docker"
-        for one in picture.objects
+        for inventory in inventories
+        if installation.prefix or inventory.backend == "docker"
+        for one in inventory.objects
         if number_of(one) > confirmed
     ]
     known = comparison.rows_by_id(installation.database, {number_of(one) for one in numbered})
@@ -120,7 +126,7 @@ def number_of(one: ServerObject) -> int:
     return one.spec.credentials_id if one.spec else 0
 
 
-def begin(installation: Installation, why: str) -> None:
+def begin_observation(installation: Installation, why: str) -> None:
     """Observe, and let no number be given that an object bears already."""
     if observe(installation.database, why):
         log.error("observing", why=why)
@@ -129,8 +135,8 @@ def begin(installation: Installation, why: str) -> None:
 
 def raise_sequence(installation: Installation) -> None:
     """Let new credentials have numbers above all that servers know of."""
-    pictures = comparison.take_pictures(installation)
-    highest = max((number_of(one) for one in find_strangers(installation, pictures)), default=0)
+    inventories = comparison.take_inventories(installation)
+    highest = max((number_of(one) for one in find_strangers(installation, inventories)), default=0)
     sequence = update(Sequence).where(Sequence.name == "credentials", Sequence.value < highest)
     with installation.database.write() as session:
         session.execute(sequence.values(value=highest))
@@ -139,7 +145,7 @@ def raise_sequence(installation: Installation) -> None:
 # The end --------------------------------------------------------------------------------
 
 
-def act_again(installation: Installation) -> None:
+def end_observation(installation: Installation) -> None:
     """End the observation.
 
     What the old state has in the making, and is there by now, was finished since: it is taken

@@ -72,7 +72,7 @@ PORT_TRIES = 5
 PROGRESS_KEPT = 200
 
 
-class _Later(Exception):
+class _SlotBusy(Exception):
     """Somebody else works on the sandbox of this slot; the job waits for that."""
 
 
@@ -117,7 +117,7 @@ class Creation:
             raise
         except Terminated:
             self._give_up({})
-        except _Later:
+        except _SlotBusy:
             self._wait_meanwhile()
         except ContentRefused as problem:
             self._give_up(user_error(str(problem), f"content: {problem}"))
@@ -181,7 +181,7 @@ class Creation:
             if row is None:
                 return None
             if row.state is not CredentialsState.ACTIVE:
-                raise _Later
+                raise _SlotBusy
             if free_slot_unless_live(self._installation, row, now):
                 self._report("existing", 50, "There is a sandbox of this type already")
                 self._backend.revive(spec_of(row))
@@ -215,7 +215,7 @@ class Creation:
         seconds = installation.config["CLAIM_SECONDS"]
         start = time.monotonic()
         try:
-            with self._taking(owner, wanted.slot, order.has_room) as session:
+            with self._reserving(owner, wanted.slot, order.has_room) as session:
                 row.claim_until = read_clock(session) + seconds * 1000
                 session.add(row)
                 session.flush()
@@ -223,21 +223,23 @@ class Creation:
                 failpoint("create.recording")
         except IntegrityError:
             # The slot or the port was taken at the same moment.
-            raise _Later from None
+            raise _SlotBusy from None
         job.credentials_id = row.id
         return row, Lease(Credentials, row.id, 1, start + seconds)
 
     @contextmanager
-    def _taking(self, owner: Principal, slot: str, has_room: bool) -> Iterator[Session]:
+    def _reserving(self, owner: Principal, slot: str, has_room: bool) -> Iterator[Session]:
         """Yield the transaction in which to take the slot; raise ``QuotaExceeded``."""
         if has_room:
             with self._installation.database.write() as session:
                 yield session
             return
         job = self._job
-        taking = self._installation.quotas.taking(owner, job.run_id, job.backend, [slot], job.id)
-        with taking as room:
-            yield room.session
+        reserving = self._installation.quotas.reserving(
+            owner, job.run_id, job.backend, [slot], job.id
+        )
+        with reserving as reservation:
+            yield reservation.session
 
     def _free_port(self, server: str) -> int:
         """Return a port of the server that no other sandbox has."""
@@ -270,7 +272,7 @@ class Creation:
             with self._installation.database.write() as session:
                 lease.write(session, port=port)
         except IntegrityError:
-            raise _Later from None
+            raise _SlotBusy from None
         log.warning("port_taken", credentials=row.id, server=row.server, port=row.port)
         row.port = port
 

@@ -12,7 +12,7 @@ from provisioning.access.tokens import Caller
 from provisioning.configuration.catalog import BackendRules
 from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
-from provisioning.jobs.backlog import require_room
+from provisioning.jobs.backlog import require_queue_space
 from provisioning.jobs.callbacks import CallbackOrder, record_callback
 from provisioning.jobs.idempotency import SentKey, record_key
 from provisioning.jobs.recording import parallel_limit_of, record_creation, slot_of, take_numbers
@@ -48,18 +48,18 @@ def request_sandbox(
     if rules.name not in installation.backends:
         raise errors.BackendUnavailable(rules.name)
     type_ = request.type if isinstance(request, SandboxRequest) else TRANSFORMATION
-    require_room(installation, caller.principal.project_id)
+    require_queue_space(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)
     slots = [slot_of(caller.principal.token_id, rules.name, type_)]
     if type_ == TRANSFORMATION:
         # It may be given any that the caller has; if not, its worker looks for room.
         slots += [slot_of(caller.principal.token_id, rules.name, name) for name in rules.types]
-    taking = installation.quotas.taking(caller.principal, caller.run_id, rules.name, slots)
-    with taking as room:
-        has_room = room.is_new or type_ != TRANSFORMATION
+    reserving = installation.quotas.reserving(caller.principal, caller.run_id, rules.name, slots)
+    with reserving as reservation:
+        has_room = reservation.is_new or type_ != TRANSFORMATION
         order = Order(request, caller.token, dict(caller.principal.limits), has_room)
         job = record_creation(
-            room.session,
+            reservation.session,
             caller,
             numbers,
             backend=rules.name,
@@ -69,12 +69,12 @@ def request_sandbox(
             parallel_limit=parallel_limit_of(installation.config, caller.principal),
         )
         if callback is not None:
-            record_callback(installation, room.session, job, callback)
+            record_callback(installation, reservation.session, job, callback)
         if key is not None:
-            record_key(room.session, key, job)
+            record_key(reservation.session, key, job)
     failpoint("creation.accepted")
     log.info("sandbox_requested", job=job.id, backend=rules.name, type=type_)
-    return job, room.warning
+    return job, reservation.warning
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Tally:
     unreadable: int = 0
 
 
-Report = Callable[[SealedColumn, Tally], None]
+ProgressCallback = Callable[[SealedColumn, Tally], None]
 
 
 def sealed_columns() -> list[SealedColumn]:
@@ -73,7 +73,7 @@ def sealed_columns() -> list[SealedColumn]:
     return [*columns, SealedColumn(settings, "value", Setting.name.in_(Setting.SEALED))]
 
 
-def rotate_keys(database: Database, vault: Vault, report: Report) -> dict[str, Tally]:
+def rotate_keys(database: Database, vault: Vault, report: ProgressCallback) -> dict[str, Tally]:
     """Re-encrypt what is not under the first key; return by column what could not be.
 
     ``report`` hears of each batch that is done. An empty answer says that the other keys are
@@ -90,7 +90,9 @@ def rotate_keys(database: Database, vault: Vault, report: Report) -> dict[str, T
     return {name: tally for name, tally in found.items() if tally.old or tally.unreadable}
 
 
-def _rotate(database: Database, vault: Vault, column: SealedColumn, report: Report) -> Tally:
+def _rotate(
+    database: Database, vault: Vault, column: SealedColumn, report: ProgressCallback
+) -> Tally:
     tally = Tally()
     last = None
     while batch := _read(database, column, last):

@@ -13,7 +13,7 @@ from provisioning.configuration.secrets import Secret
 from provisioning.state.formats import read_id
 from provisioning.storage.base import StorageRefused, StorageUnavailable
 from provisioning.storage.http import AnswerTooLarge, AnswerUnreadable, read_body
-from provisioning.storage.retries import Interrupted, Patience, Pause, persist
+from provisioning.storage.retries import Interrupted, Pause, Timeouts, retry_interrupted
 
 #: Bytes; the list of a project's widest table or of a file's slices stays below.
 LARGEST_ANSWER = 32 * 1024 * 1024
@@ -80,7 +80,7 @@ class StorageApi:
         url: str,
         token: Secret,
         run_id: str,
-        patience: Patience,
+        timeouts: Timeouts,
         pause: Pause,
     ) -> None:
         self._session = session
@@ -89,7 +89,7 @@ class StorageApi:
         self._headers = {"X-StorageApi-Token": token.reveal().encode("latin-1")}
         if run_id:
             self._headers["X-KBC-RunId"] = run_id.encode()
-        self._patience = patience
+        self._timeouts = timeouts
         self._pause = pause
 
     def get_object(self, path: str, parameters: Fields | None = None) -> dict[str, Any]:
@@ -118,9 +118,9 @@ class StorageApi:
         for name, value in fields:
             if not _is_unicode(value):
                 raise StorageRefused(f"{name} cannot be {value!r}.")
-        return persist(
+        return retry_interrupted(
             lambda left: self._try(method, path, fields, kind, left),
-            self._patience.retries,
+            self._timeouts.retries,
             self._pause,
         )
 
@@ -128,7 +128,7 @@ class StorageApi:
         called = f"The Storage API's {method} {path}"
         begin = time.monotonic()
         try:
-            status, body = self._exchange(method, path, fields, min(self._patience.call, left))
+            status, body = self._exchange(method, path, fields, min(self._timeouts.call, left))
         except AnswerTooLarge:
             raise StorageUnavailable(f"{called} was answered with too much.") from None
         except (requests.RequestException, HTTPError, AnswerUnreadable):
@@ -150,7 +150,7 @@ class StorageApi:
             params=fields if method == "GET" else None,
             data=fields if method == "POST" else None,
             headers=self._headers,
-            timeout=(min(self._patience.connect, seconds), seconds),
+            timeout=(min(self._timeouts.connect, seconds), seconds),
             allow_redirects=False,
             stream=True,
         ) as answer:

@@ -26,7 +26,7 @@ from provisioning.storage.base import (
     find_row,
 )
 from provisioning.storage.clouds import slice_address
-from provisioning.storage.retries import Patience, Pause
+from provisioning.storage.retries import Pause, Timeouts
 from provisioning.storage.transfer import AccessRefused, Address, Transfer
 
 #: Files asked for at once.
@@ -45,13 +45,13 @@ class KeboolaStorage:
         url: str,
         token: Secret,
         run_id: str,
-        patience: Patience,
+        timeouts: Timeouts,
         pause: Pause = time.sleep,
     ) -> None:
         session = open_session()
-        self._api = StorageApi(session, url, token, run_id, patience, pause)
-        self._transfer = Transfer(session, patience, pause)
-        self._patience = patience
+        self._api = StorageApi(session, url, token, run_id, timeouts, pause)
+        self._transfer = Transfer(session, timeouts, pause)
+        self._timeouts = timeouts
         self._pause = pause
         #: The parts of sliced files, and details with access that had run out, by file id.
         self._slices: dict[int, tuple[str, ...]] = {}
@@ -80,7 +80,7 @@ class KeboolaStorage:
 
     def _finish(self, job: str) -> Details:
         """Wait for a job of the storage's own and return its record."""
-        end = time.monotonic() + self._patience.export
+        end = time.monotonic() + self._timeouts.export
         for wait in POLLING.pauses():
             record = self._api.get_object(job)
             status = need(record, "status")

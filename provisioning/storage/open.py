@@ -24,11 +24,11 @@ def open_storage(
     """
     if config["STORAGE_API_URL"]:
         from provisioning.storage.keboola import KeboolaStorage
-        from provisioning.storage.retries import Patience
+        from provisioning.storage.retries import Timeouts
 
-        patience = Patience(retries=min(config["JOB_RETRY_SECONDS"], Patience.retries))
+        timeouts = Timeouts(retries=min(config["JOB_RETRY_SECONDS"], Timeouts.retries))
         pause = partial(_pause, check)
-        return KeboolaStorage(config["STORAGE_API_URL"], token, run_id, patience, pause)
+        return KeboolaStorage(config["STORAGE_API_URL"], token, run_id, timeouts, pause)
     if config["STORAGE_DIRECTORY"]:
         from provisioning.storage.directory import DirectoryStorage
 

@@ -19,7 +19,7 @@ RETRIES = Backoff(0.5, 30.0)
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Bounds of all waits, in seconds."""
 
     connect: float = 10.0
@@ -43,7 +43,7 @@ class Interrupted(Exception):
         self.silence = silence
 
 
-def persist(attempt: Callable[[float], Result], limit: float, pause: Pause) -> Result:
+def retry_interrupted(attempt: Callable[[float], Result], limit: float, pause: Pause) -> Result:
     """Repeat ``attempt`` while it is ``Interrupted``, until ``limit`` seconds are lost by that.
 
     Silence and pauses are lost; time in which data arrived is not. ``attempt`` gets the

@@ -12,10 +12,10 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from provisioning.storage.base import StorageRefused
-from provisioning.storage.retries import Interrupted, Patience, Pause, persist
+from provisioning.storage.retries import Interrupted, Pause, Timeouts, retry_interrupted
 
 BLOCK = 256 * 1024
-#: Bytes within ``Patience.idle`` below which a transfer counts as silent.
+#: Bytes within ``Timeouts.idle`` below which a transfer counts as silent.
 LEAST_PROGRESS = 4096
 GZIP = b"\x1f\x8b"
 
@@ -35,9 +35,9 @@ class AccessRefused(Exception):
 class Transfer:
     """Downloads from addresses that are made anew for each try, since signatures run out."""
 
-    def __init__(self, session: requests.Session, patience: Patience, pause: Pause) -> None:
+    def __init__(self, session: requests.Session, timeouts: Timeouts, pause: Pause) -> None:
         self._session = session
-        self._patience = patience
+        self._timeouts = timeouts
         self._pause = pause
 
     def download(
@@ -56,7 +56,7 @@ class Transfer:
             for block in _unpack(blocks, what) if unpack else blocks:
                 target.write(block)
 
-        persist(attempt, self._patience.retries, self._pause)
+        retry_interrupted(attempt, self._timeouts.retries, self._pause)
 
     def read(self, address: Callable[[], Address], what: str, largest: int) -> bytes:
         """Return a short file. Raises ``StorageRefused`` if it is longer than ``largest``."""
@@ -68,16 +68,16 @@ class Transfer:
                     raise StorageRefused(f"{what} is too long.")
             return body.getvalue()
 
-        return persist(attempt, self._patience.retries, self._pause)
+        return retry_interrupted(attempt, self._timeouts.retries, self._pause)
 
     def _blocks(self, address: Address, what: str, left: float) -> Iterator[bytes]:
         heard = time.monotonic()
-        idle = min(self._patience.idle, left)
+        idle = min(self._timeouts.idle, left)
         try:
             with self._session.get(
                 address.url,
                 headers={"Accept-Encoding": "identity", **address.headers},
-                timeout=(min(self._patience.connect, left), idle),
+                timeout=(min(self._timeouts.connect, left), idle),
                 allow_redirects=False,
                 stream=True,
             ) as answer:

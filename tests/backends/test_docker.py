@@ -31,7 +31,7 @@ from provisioning.configuration.secrets import Secret, generate_key, generate_pa
 from provisioning.configuration.servers import DockerServer
 from provisioning.installation import build_installation
 from provisioning.orphans import comparison
-from provisioning.orphans.repair import mend
+from provisioning.orphans.repair import repair
 from provisioning.state import failpoints
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.claims import ClaimLost
@@ -518,13 +518,13 @@ def test_orphans_of_one_installation_are_removed_and_those_of_another_stay(
 
     named = {plant(7, ours.code), plant(8, ours.code)}
     foreign = plant(9, theirs.code)
-    report = comparison.look(ours)
+    report = comparison.build_report(ours)
     assert {one.object.name for one in report.orphans} == named
-    assert mend(ours, report).removed == 2
-    assert comparison.look(ours).clean
+    assert repair(ours, report).removed == 2
+    assert comparison.build_report(ours).clean
     left = {one.name for one in docker_case.client.containers.list(all=True)}
     assert foreign in left and not named & left
-    assert mend(theirs, comparison.look(theirs)).removed == 1
+    assert repair(theirs, comparison.build_report(theirs)).removed == 1
     assert foreign not in {one.name for one in docker_case.client.networks.list()}
 
 

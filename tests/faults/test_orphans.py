@@ -222,13 +222,13 @@ def test_another_installation_and_look_alikes_survive_everything(
     mixed_oracle.settle()
     for backend, details in theirs.items():
         engines[backend].try_login(details)
-    assert comparison.look(other.installation).clean
+    assert comparison.build_report(other.installation).clean
     # And the other way round.
     mine = Caller(mixed_service, Ledger()).create()
     with other.installation.database.write() as session:
         session.execute(delete(Credentials))
     assert run(other, "orphans", "--fix")[0] == 0
-    assert comparison.look(other.installation).clean
+    assert comparison.build_report(other.installation).clean
     engines["mysql"].try_login(mine["credentials"])
     other.installation.close()
 
@@ -308,7 +308,7 @@ def test_the_regular_check_tells_of_what_it_finds_and_mends_nothing(
 ) -> None:
     body = Caller(mixed_service, Ledger()).create("transformations")
     lose_row(mixed_service, int(body["id"]), closed=False)
-    comparison.check(mixed_service.installation)
+    comparison.log_orphans(mixed_service.installation)
     with mixed_service.installation.database.read() as session:
         query = select(Event.detail).where(Event.action == "orphans.found")
         told = session.scalars(query.order_by(Event.id.desc())).first()

@@ -13,13 +13,13 @@ from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import Storage, TableQuery
 from provisioning.storage.directory import DirectoryStorage
 from provisioning.storage.keboola import KeboolaStorage
-from provisioning.storage.retries import Patience
+from provisioning.storage.retries import Timeouts
 from provisioning.storage.table_files import TIMESTAMP
 from tests.support.storage_simulator import StorageSimulator, Table
 
 RUN_ID = "206296229.206296230"
 #: Nothing on this machine takes so long, except what a test makes slow.
-PATIENCE = Patience(connect=5, idle=5, call=5, retries=20, export=20)
+PATIENCE = Timeouts(connect=5, idle=5, call=5, retries=20, export=20)
 
 
 def no_pause(seconds: float) -> None:

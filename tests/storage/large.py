@@ -7,7 +7,7 @@ from provisioning.configuration.secrets import Secret
 from provisioning.storage.base import Storage, TableQuery
 from provisioning.storage.directory import DirectoryStorage
 from provisioning.storage.keboola import KeboolaStorage
-from provisioning.storage.retries import Patience
+from provisioning.storage.retries import Timeouts
 
 
 def peak_memory() -> int:
@@ -19,7 +19,7 @@ def peak_memory() -> int:
 def load(source: str, token: str, table: str, target: Path) -> int:
     storage: Storage = DirectoryStorage(Path(source))
     if source.startswith("http"):
-        storage = KeboolaStorage(source, Secret(token), "1.2", Patience())
+        storage = KeboolaStorage(source, Secret(token), "1.2", Timeouts())
     # What a first use loads counts as no growth.
     with target.open("w+b") as file:
         storage.export_table(TableQuery("small"), file)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from provisioning.jobs.backlog import outlook
+from provisioning.jobs.backlog import find_queue_position
 from provisioning.state.database import now_ms, read_clock
 from provisioning.state.enums import JobStatus
 from provisioning.state.models import Job
@@ -10,7 +10,10 @@ from tests.support.waiting_jobs import Queue
 
 
 def positions(queue: Queue, numbers: list[int]) -> list[int]:
-    return [outlook(queue.installation.database, job(queue, number)).position for number in numbers]
+    return [
+        find_queue_position(queue.installation.database, job(queue, number)).position
+        for number in numbers
+    ]
 
 
 def job(queue: Queue, number: int) -> Job:
@@ -36,14 +39,20 @@ def test_positions_are_the_order_in_which_jobs_start(queue: Queue) -> None:
 
 def test_a_start_is_expected_by_the_jobs_that_ended_lately(queue: Queue) -> None:
     ended, other, running, *waiting = queue.add("1", 5)
-    assert outlook(queue.installation.database, job(queue, waiting[1])).expected_start is None
+    assert (
+        find_queue_position(queue.installation.database, job(queue, waiting[1])).expected_start
+        is None
+    )
     with queue.installation.database.read() as session:
         now = read_clock(session)
     queue.change(ended, status=JobStatus.SUCCESS, started_at=now - 9_000, ended_at=now - 5_000)
     values = {"started_at": now - 90_000, "ended_at": now, "backend": "docker"}
     queue.change(other, status=JobStatus.SUCCESS, **values)
-    assert outlook(queue.installation.database, job(queue, waiting[1])).expected_start is None
+    assert (
+        find_queue_position(queue.installation.database, job(queue, waiting[1])).expected_start
+        is None
+    )
     queue.change(running, status=JobStatus.PROCESSING, claim_until=now_ms() + 60_000)
-    found = outlook(queue.installation.database, job(queue, waiting[1]))
+    found = find_queue_position(queue.installation.database, job(queue, waiting[1]))
     assert found.position == 2
     assert found.expected_start == pytest.approx(now + 8_000, abs=5_000)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from provisioning import errors
-from provisioning.access.management_tokens import WRONG_TRIES, ManageTokens, Pace
+from provisioning.access.management_tokens import WRONG_TRIES, ManageTokens, RateLimit
 from provisioning.cli.main import cli
 from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.state.bootstrap import prepare_state
@@ -69,13 +69,13 @@ def test_the_calls_of_each_token_are_counted(database: Database) -> None:
 
 def test_turns_come_back_with_the_next_minute() -> None:
     now = [100.0]
-    pace = Pace(2, lambda: now[0])
-    assert [pace.take("a"), pace.take("a"), pace.take("b")] == [0, 0, 0]
-    assert pace.take("a") == pace.left("a") == 20
-    assert pace.left("b") == 0
+    rate = RateLimit(2, lambda: now[0])
+    assert [rate.take("a"), rate.take("a"), rate.take("b")] == [0, 0, 0]
+    assert rate.take("a") == rate.wait_for("a") == 20
+    assert rate.wait_for("b") == 0
     now[0] = 120
-    assert pace.take("a") == 0
-    assert [Pace(0).take("a") for _ in range(1000)] == [0] * 1000
+    assert rate.take("a") == 0
+    assert [RateLimit(0).take("a") for _ in range(1000)] == [0] * 1000
 
 
 def test_tokens_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:

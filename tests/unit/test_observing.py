@@ -10,7 +10,7 @@ from provisioning.background.job_runner import run_job
 from provisioning.background.sweep import sweep
 from provisioning.credentials.observation import HELD, Held, current_observation, observe
 from provisioning.credentials.reconcile import drop_objects
-from provisioning.orphans.restore import act_again, begin, notice_restore
+from provisioning.orphans.restore import begin_observation, end_observation, notice_restore
 from provisioning.state.database import now_ms, read_clock
 from provisioning.state.enums import CredentialsState, JobStatus
 from provisioning.state.models import Credentials, Event, Job, Sequence, Setting
@@ -77,7 +77,7 @@ def test_what_was_begun_before_is_held_and_goes_on_after(queue: Queue, server: S
     assert (job.not_before, row.not_before) == (HELD, HELD)
     with pytest.raises(Held):
         drop_objects(queue.installation, row, lease())
-    act_again(queue.installation)
+    end_observation(queue.installation)
     run_job(queue.installation, number, DOCKER)
     assert server.dropped == [number]
     assert not observes(queue)
@@ -99,7 +99,7 @@ def test_what_was_finished_since_the_copy_is_not_made_again(queue: Queue, server
     number = half_made(queue)
     observe(queue.installation.database, "a test")
     server.numbers = [number]
-    act_again(queue.installation)
+    end_observation(queue.installation)
     job, row = found(queue, number)
     assert (row.state, row.job_id) == (CredentialsState.ACTIVE, None)
     # The job looks for what its slot has, and finds it.
@@ -137,15 +137,15 @@ def test_after_a_silence_a_number_that_no_row_has_tells_an_old_state(
     assert other.installation.numbers.take() > 10**9 + known
     other.installation.close()
     # What the operator knows of is no news, even if nobody removes it.
-    act_again(queue.installation)
+    end_observation(queue.installation)
     swept_ago(queue, 2 * MINUTE)
     notice_restore(queue.installation)
     assert not observes(queue)
 
 
 def test_the_observation_is_in_the_audit(queue: Queue, server: Server) -> None:
-    begin(queue.installation, "a drill")
-    act_again(queue.installation)
+    begin_observation(queue.installation, "a drill")
+    end_observation(queue.installation)
     with queue.installation.database.read() as session:
         query = select(Event).order_by(Event.id.desc()).limit(2)
         ended, begun = session.scalars(query)

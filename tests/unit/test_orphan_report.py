@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import delete, update
 
-from provisioning.orphans.comparison import look
-from provisioning.orphans.repair import mend
+from provisioning.orphans.comparison import build_report
+from provisioning.orphans.repair import repair
 from provisioning.state.database import now_ms
 from provisioning.state.enums import CredentialsState
 from provisioning.state.models import Credentials, Job, Login
@@ -42,7 +42,7 @@ def change(queue: Queue, number: int, **values: object) -> None:
 
 
 def stuck(queue: Queue) -> dict[int, str]:
-    return {flaw.row.id: flaw.why for flaw in look(queue.installation).stuck}
+    return {flaw.row.id: flaw.why for flaw in build_report(queue.installation).stuck}
 
 
 def test_a_row_whose_job_is_over_is_stuck_and_goes_on(queue: Queue, server: Server) -> None:
@@ -52,7 +52,7 @@ def test_a_row_whose_job_is_over_is_stuck_and_goes_on(queue: Queue, server: Serv
     with queue.installation.database.write() as session:
         session.execute(update(Job).where(Job.id == number).values(ended_at=1))
     assert stuck(queue) == {number: "its job is over"}
-    outcome = mend(queue.installation, look(queue.installation))
+    outcome = repair(queue.installation, build_report(queue.installation))
     assert (outcome.removed, outcome.waiting) == (1, {})
     assert server.dropped == [number]
     assert found(queue, busy)[1].state is CredentialsState.CREATING
@@ -79,8 +79,8 @@ def test_a_login_that_no_credential_uses_is_forgotten(queue: Queue, server: Serv
                 Login(id=number, server="default", person=str(number), user_name="u", secret="")
             )
     change(queue, used, login_id=1)
-    assert [lost.login.id for lost in look(queue.installation).logins] == [2]
-    mend(queue.installation, look(queue.installation))
-    assert look(queue.installation).logins == []
+    assert [lost.login.id for lost in build_report(queue.installation).logins] == [2]
+    repair(queue.installation, build_report(queue.installation))
+    assert build_report(queue.installation).logins == []
     with queue.installation.database.read() as session:
         assert session.get(Login, 1) is not None

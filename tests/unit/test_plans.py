@@ -14,7 +14,7 @@ from provisioning.background.retention import forget_old
 from provisioning.background.sweep import sweep
 from provisioning.credentials.creation import read_slot
 from provisioning.credentials.expiry import expired_on
-from provisioning.jobs.backlog import require_room
+from provisioning.jobs.backlog import require_queue_space
 from provisioning.jobs.reading import find_job
 from provisioning.jobs.scheduling import claim_next, next_after
 from provisioning.state.bootstrap import prepare_state
@@ -150,7 +150,7 @@ ACTIONS: dict[str, Callable[[Queue], Any]] = {
     "look for expired": look_for_expired,
     "forget": lambda queue: forget_old(queue.installation),
     "work": take_and_end,
-    "room": lambda queue: require_room(queue.installation, "1"),
+    "room": lambda queue: require_queue_space(queue.installation, "1"),
     "slot": lambda queue: read_slot(queue.installation, "7:mysql:transformations"),
     "job": lambda queue: find_job(queue.installation.database, "1", "1000001"),
 }

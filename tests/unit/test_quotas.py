@@ -55,16 +55,16 @@ class Project:
     ) -> str | None:
         """Record a credential as creations do, and return the warning."""
         slot = f"{token}:{backend}:sandbox"
-        taking = self.quotas.taking(self.principal(token), "run.1", backend, [slot])
-        with taking as room:
+        reserving = self.quotas.reserving(self.principal(token), "run.1", backend, [slot])
+        with reserving as room:
             room.session.add(row_of(token, backend, server, slot, **values))
         return room.warning
 
     def order(self, token: str) -> str | None:
         """Record a job that creates a sandbox."""
         slot = f"{token}:docker:jupyter"
-        taking = self.quotas.taking(self.principal(token), "run.1", "docker", [slot])
-        with taking as room:
+        reserving = self.quotas.reserving(self.principal(token), "run.1", "docker", [slot])
+        with reserving as room:
             room.session.add(job_of(token, slot))
         return room.warning
 
@@ -143,8 +143,8 @@ def test_a_limit_is_reached_and_what_is_there_is_not_refused(clean: Queue) -> No
     message = "The project's limit of 2 live credentials is reached: 2 used."
     assert project.refusal("3") == message
     # The slot is taken: whoever asks for it gets what is in it, or waits for it.
-    taking = project.quotas.taking(project.principal("1"), "", "mysql", ["1:mysql:sandbox"])
-    with taking as room:
+    reserving = project.quotas.reserving(project.principal("1"), "", "mysql", ["1:mysql:sandbox"])
+    with reserving as room:
         assert not room.is_new and room.warning is None
 
 
