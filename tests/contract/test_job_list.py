@@ -14,7 +14,7 @@ from tests.contract.expectations import finished_job, require_error, require_hea
 from tests.contract.test_jobs import KEYS, start_kill
 from tests.support.client import Answer, Client
 from tests.support.service import Service
-from tests.unit.job_queries import hostile_text
+from tests.unit.jobs.search.job_queries import hostile_text
 
 #: 2018-06-21 00:00:00 UTC in milliseconds.
 MIDSUMMER = 1_529_539_200_000

@@ -23,7 +23,7 @@ from provisioning.jobs.search.language import (
 )
 from provisioning.jobs.search.listing import JobFields
 from provisioning.jobs.search.time_ranges import Span, read_moment, read_number, read_past
-from tests.unit.job_queries import PROJECT, hostile_text
+from tests.unit.jobs.search.job_queries import PROJECT, hostile_text
 
 URL = "http://service.example/queue/job/"
 

@@ -242,7 +242,7 @@ def test_two_servers_cannot_have_one_name(tmp_path: Path) -> None:
 
 def test_the_reference_is_the_one_in_the_documents() -> None:
     printed = CliRunner().invoke(cli, ["config", "--reference"])
-    document = Path(__file__).parents[2] / "docs" / "configuration.md"
+    document = Path(__file__).parents[3] / "docs" / "configuration.md"
     assert printed.output == document.read_text()
 
 

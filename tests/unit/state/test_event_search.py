@@ -11,7 +11,7 @@ from provisioning.state.database import Database
 from provisioning.state.event_search import EventSearch, find_events
 from provisioning.state.models import Event
 from tests.support.servers import empty_state
-from tests.unit.test_job_pages import explain, statements
+from tests.unit.jobs.search.test_listing import explain, statements
 
 EVENTS, FIRST_SECOND = 16_384, 1_700_000_000
 #: A value in each column that a 64th of the events has, none of them at the end.

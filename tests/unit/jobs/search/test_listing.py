@@ -21,7 +21,7 @@ from provisioning.state.database import Database
 from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
 from provisioning.state.models import Credentials, Job
 from tests.support.servers import empty_state
-from tests.unit.job_queries import random_job
+from tests.unit.jobs.search.job_queries import random_job
 
 FIRST = 1024
 #: 131,072 jobs, and 32,768.

@@ -8,7 +8,7 @@ from provisioning.state.database import read_clock
 from provisioning.state.enums import CredentialsState
 from provisioning.state.models import Credentials
 from tests.support.waiting_jobs import Queue
-from tests.unit.ending_credentials import DAY, add_credentials
+from tests.unit.credentials.ending_credentials import DAY, add_credentials
 
 
 def test_only_what_lives_is_protected_and_only_from_now_on(queue: Queue) -> None:

@@ -9,7 +9,7 @@ from provisioning.state.database import now_ms
 from provisioning.state.enums import CredentialsState
 from provisioning.state.models import Credentials, Job, Login
 from tests.support.waiting_jobs import Queue
-from tests.unit.test_abandoned_creations import Engine, found, half_made
+from tests.unit.credentials.test_abandoned_creations import Engine, found, half_made
 
 MINUTE = 60_000
 

@@ -14,8 +14,8 @@ from provisioning.state.models import Credentials, Event
 from tests.support.servers import empty_state
 from tests.support.statements import statements_of
 from tests.support.waiting_jobs import Queue
-from tests.unit.ending_credentials import DAY, HOUR, add_credentials, credential
-from tests.unit.test_job_pages import explain
+from tests.unit.credentials.ending_credentials import DAY, HOUR, add_credentials, credential
+from tests.unit.jobs.search.test_listing import explain
 
 #: In the words of each database: the index leads to what is due, and what is not stays unread.
 PLAN = {

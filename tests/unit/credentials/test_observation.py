@@ -16,7 +16,7 @@ from provisioning.state.enums import CredentialsState, JobStatus
 from provisioning.state.models import Credentials, Event, Job, Sequence, Setting
 from tests.backends.case import lease
 from tests.support.waiting_jobs import Queue
-from tests.unit.test_abandoned_creations import DOCKER, Engine, found, half_made
+from tests.unit.credentials.test_abandoned_creations import DOCKER, Engine, found, half_made
 
 MINUTE = 60_000
 

@@ -18,7 +18,13 @@ from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import Database
 from provisioning.state.models import Job
 from tests.support.servers import empty_state
-from tests.unit.job_queries import PROJECT, hostile_text, random_job, random_query, scalars
+from tests.unit.jobs.search.job_queries import (
+    PROJECT,
+    hostile_text,
+    random_job,
+    random_query,
+    scalars,
+)
 
 URL = "http://service.example/queue/job/"
 JOBS = {"sqlite": 10_000, "postgresql": 500, "mariadb": 500}
