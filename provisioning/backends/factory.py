@@ -12,8 +12,9 @@ from provisioning.backends.base import Backend
 from provisioning.backends.mysql.registry import Registry
 from provisioning.backends.servers.admin_secrets import AdminSecrets
 from provisioning.configuration.config import Config
-from provisioning.configuration.secrets import Vault
+from provisioning.configuration.secrets import Secret, Vault, generate_password
 from provisioning.errors import ConfigurationError
+from provisioning.state.bootstrap import read_sealed
 from provisioning.state.database import Database
 
 
@@ -64,6 +65,7 @@ class BackendFactory:
                 limits,
                 timeout,
                 connections,
+                lock_secret=cache(self._read_lock_secret),
                 registered=self.registry.servers,
                 recorded=recorded,
             )
@@ -75,6 +77,10 @@ class BackendFactory:
         from provisioning.backends.redshift import RedshiftBackend
 
         return RedshiftBackend(name, servers, limits, timeout, connections, recorded=recorded)
+
+    def _read_lock_secret(self) -> Secret:
+        """Return what names of locks on servers are keyed with."""
+        return read_sealed(self.database, self.vault, "lock secret", generate_password)
 
 
 def _require_driver(package: str) -> None:

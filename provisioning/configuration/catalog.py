@@ -22,6 +22,8 @@ class BackendRules:
     lifetimes: dict[str, int | None]
     #: Longest statement in seconds, by type, where the contract sets one.
     statement_seconds: dict[str, int] = field(default_factory=dict)
+    #: Simultaneous connections of a login where a server must not be left to one of them.
+    connections: int = 0
     #: The key of the project's flags that refuses the backend when present and false.
     project_flag: str | None = None
     #: The project's limit that sets the lifetime of all types in place of the configuration.
@@ -52,6 +54,7 @@ BACKENDS: dict[str, BackendRules] = {
             default_type="transformations",
             asynchronous=False,
             lifetimes={"transformations": 7 * DAY, "sandbox": 14 * DAY},
+            connections=20,
             project_flag="hasMysql",
             project_feature="transformation-mysql",
         ),

@@ -131,15 +131,22 @@ def _lifetime_keys(rules: BackendRules, type_: str) -> list[Key]:
     ]
 
 
+#: What else is to say about the limit on connections of a backend, or of one of its types.
+_CONNECTIONS_NOTE = {
+    ("snowflake", ""): " Without effect: it has no limit per login.",
+    ("mysql", "sandbox"): " A person's sandboxes on a server share one login, and so the limit.",
+}
+
+
 def _limit_keys(rules: BackendRules, type_: str) -> list[Key]:
     backend = rules.name
     return [
         Key(
             limit_key(backend, type_, "connections"),
             _whole(0),
-            "0",
+            str(rules.connections),
             f"Simultaneous connections of one {backend} {type_} login; 0 is the server's limit."
-            + (" Without effect: it has no limit per login." if backend == "snowflake" else ""),
+            + _CONNECTIONS_NOTE.get((backend, type_), _CONNECTIONS_NOTE.get((backend, ""), "")),
         ),
         Key(
             limit_key(backend, type_, "statement_seconds"),

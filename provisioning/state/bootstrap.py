@@ -2,9 +2,11 @@
 
 import secrets
 import string
+from collections.abc import Callable
 
 from sqlalchemy import select
 
+from provisioning.configuration.secrets import Sealed, Secret, Vault
 from provisioning.state.database import Database, insert_if_absent
 from provisioning.state.models import Sequence, Setting
 
@@ -34,6 +36,22 @@ def read_code(database: Database) -> str:
     with database.read() as session:
         query = select(Setting.value).where(Setting.name == "code")
         return session.execute(query).scalar_one()
+
+
+def read_sealed(database: Database, vault: Vault, name: str, make: Callable[[], Secret]) -> Secret:
+    """Return a secret of the installation, made at its first need and kept encrypted.
+
+    Processes that race get the same one. ``name`` is one of `Setting.SEALED`.
+    """
+    while (sealed := _stored(database, name)) is None:
+        insert_once(database, Setting(name=name, value=vault.encrypt(make())))
+    return vault.decrypt(sealed)
+
+
+def _stored(database: Database, name: str) -> Sealed | None:
+    with database.read() as session:
+        found = session.scalars(select(Setting.value).where(Setting.name == name)).first()
+    return None if found is None else Sealed(found)
 
 
 def _make_code() -> str:

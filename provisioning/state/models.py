@@ -396,7 +396,7 @@ class Setting(Base):
 
     __tablename__ = "settings"
     #: The names of those with an encrypted value.
-    SEALED: ClassVar[frozenset[str]] = frozenset({"authority"})
+    SEALED: ClassVar[frozenset[str]] = frozenset({"authority", "lock secret"})
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[str] = mapped_column(Text)

@@ -15,7 +15,14 @@ from provisioning.state.models import Credentials
 
 _numbers = count(1)
 TYPES = ("transformations", "sandbox", "writer", "luckyguess")
+#: What the names of locks on servers are keyed with.
+LOCK_SECRET = generate_password()
 NO_LIMITS = {type_: Limits(0, 0) for type_ in TYPES}
+
+
+def lock_secret() -> Secret:
+    """Return what the names of locks on servers are keyed with in these tests."""
+    return LOCK_SECRET
 
 
 def lease(token: int = 1, *, seconds: float = 60.0) -> Lease:

@@ -12,11 +12,13 @@ from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from provisioning.backends.base import Spec
 from provisioning.backends.mysql import MySQLBackend
+from provisioning.backends.mysql.locks import Locks
 from provisioning.backends.redshift import RedshiftBackend
 from provisioning.backends.snowflake import SnowflakeBackend
+from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.configuration.servers import MySQLServer, PostgresServer
-from tests.backends.case import NO_LIMITS, Case
+from tests.backends.case import NO_LIMITS, Case, lock_secret
 from tests.backends.docker_case import DockerCase
 from tests.backends.snowflake_case import (
     Account,
@@ -86,7 +88,8 @@ class MySQLCase(Case):
     def hold_lock(self, spec: Spec) -> Any:
         connection = self.mariadb.connect()
         with connection.cursor() as cursor:
-            cursor.execute("SELECT GET_LOCK(%s, 0)", (spec.object_name,))
+            name = Locks(lock_secret).name(spec.object_name)
+            cursor.execute("SELECT GET_LOCK(%s, 0)", (name,))
             assert cursor.fetchall() == ((1,),)
         return connection
 
@@ -240,9 +243,16 @@ def mysql_server(mariadb: MariaDB, **changes: Any) -> MySQLServer:
     return MySQLServer(**{**values, **changes})
 
 
+def make_mysql_backend(
+    server: MySQLServer, limits: dict[str, Limits] = NO_LIMITS, *, connections: int = 2
+) -> MySQLBackend:
+    """Return a backend of one server."""
+    return MySQLBackend((server,), limits, DEADLINE, connections, lock_secret=lock_secret)
+
+
 @pytest.fixture(scope="session")
 def mysql_backend(mariadb: MariaDB) -> Iterator[MySQLBackend]:
-    backend = MySQLBackend((mysql_server(mariadb),), NO_LIMITS, timeout=DEADLINE, connections=4)
+    backend = make_mysql_backend(mysql_server(mariadb), connections=4)
     yield backend
     backend.close()
 

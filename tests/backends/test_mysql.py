@@ -20,8 +20,7 @@ from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.state.claims import ClaimLost
 from tests.backends.case import NO_LIMITS, lease
-from tests.backends.conftest import MySQLCase, mysql_server
-from tests.support.deadlines import DEADLINE
+from tests.backends.conftest import MySQLCase, make_mysql_backend, mysql_server
 
 
 @pytest.fixture
@@ -202,7 +201,7 @@ def test_a_login_survives_its_last_drop_racing_a_new_create(sandbox: MySQLCase) 
 
 def test_limits_of_a_type_are_enforced_by_the_server(mariadb: MariaDB) -> None:
     limits = {**NO_LIMITS, "transformations": Limits(connections=2, statement_seconds=1)}
-    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=DEADLINE, connections=2)
+    backend = make_mysql_backend(mysql_server(mariadb), limits)
     case = MySQLCase(backend, "transformations", mariadb)
     spec, password = case.made()
     with case.session(spec, password) as first, case.session(spec, password):
@@ -219,7 +218,7 @@ def test_limits_of_a_type_are_enforced_by_the_server(mariadb: MariaDB) -> None:
 
 def test_a_full_shared_login_still_takes_another_sandbox(mariadb: MariaDB) -> None:
     limits = {**NO_LIMITS, "sandbox": Limits(connections=1, statement_seconds=0)}
-    backend = MySQLBackend((mysql_server(mariadb),), limits, timeout=DEADLINE, connections=2)
+    backend = make_mysql_backend(mysql_server(mariadb), limits)
     case = MySQLCase(backend, "sandbox", mariadb)
     first, password = case.made(person="4")
     with case.session(first, password):
@@ -279,7 +278,7 @@ def tls_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_with_a_ca_the_admin_connection_is_verified_tls(tls_mariadb: Any) -> None:
     mariadb, certificate = tls_mariadb
     server = mysql_server(mariadb, tls_ca=str(certificate), require_tls=True)
-    case = MySQLCase(MySQLBackend((server,), NO_LIMITS, 10, 2), "transformations", mariadb)
+    case = MySQLCase(make_mysql_backend(server), "transformations", mariadb)
     spec, password = case.made()
     (row,) = case.admin(
         "SELECT JSON_VALUE(Priv, '$.ssl_type') FROM mysql.global_priv WHERE User = %s",
@@ -297,13 +296,13 @@ def test_a_server_with_another_certificate_is_not_trusted(tls_mariadb: Any, tmp_
     mariadb, _ = tls_mariadb
     other = write_certificate(tmp_path, "127.0.0.1")
     server = mysql_server(mariadb, tls_ca=str(other))
-    (health,) = MySQLBackend((server,), NO_LIMITS, 10, 2).check()
+    (health,) = make_mysql_backend(server).check()
     assert not health.alive
 
 
 def test_check_tells_a_wrong_admin_password(mariadb: MariaDB) -> None:
     server = mysql_server(mariadb, password=Secret("wrong"))
-    (health,) = MySQLBackend((server,), NO_LIMITS, 10, 2).check()
+    (health,) = make_mysql_backend(server).check()
     assert not health.alive
     assert "1045" in health.message
     assert "wrong" not in health.message

@@ -41,10 +41,10 @@ ATTEMPTS = 20
 DROPS = (
     ("sandbox", "delete.claimed"),
     ("sandbox", "drop.revoked"),
-    ("sandbox", "drop.login_locked"),
     ("sandbox", "drop.login"),
+    ("sandbox", "drop.database"),
     ("transformations", "drop.locked"),
-    ("transformations", "drop.login_locked"),
+    ("transformations", "drop.sessions"),
     ("transformations", "drop.checked"),
 )
 #: The front that is never paused.

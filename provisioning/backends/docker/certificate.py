@@ -17,12 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from sqlalchemy import select
 
-from provisioning.configuration.secrets import Sealed, Secret, Vault
-from provisioning.state.bootstrap import insert_once
+from provisioning.configuration.secrets import Secret, Vault
+from provisioning.state.bootstrap import read_sealed
 from provisioning.state.database import Database
-from provisioning.state.models import Setting
 
 #: Some clients refuse a certificate that is good for longer than 825 days, even one that the
 #: user has chosen to trust.
@@ -141,20 +139,14 @@ AUTHORITY = "authority"
 
 def read_authority(database: Database, vault: Vault) -> Certificate:
     """Return the authority, made at its first need; processes that race get the same one."""
-    while (sealed := _stored(database)) is None:
-        made = make_authority()
-        values = {
-            "certificate": made.certificate_pem.decode(),
-            "private_key": made.private_key_pem.reveal(),
-        }
-        insert_once(
-            database, Setting(name=AUTHORITY, value=vault.encrypt(Secret(json.dumps(values))))
-        )
-    values = json.loads(vault.decrypt(sealed).reveal())
+    values = json.loads(read_sealed(database, vault, AUTHORITY, _make_values).reveal())
     return Certificate(values["certificate"].encode(), Secret(values["private_key"]))
 
 
-def _stored(database: Database) -> Sealed | None:
-    with database.read() as session:
-        found = session.scalars(select(Setting.value).where(Setting.name == AUTHORITY)).first()
-    return None if found is None else Sealed(found)
+def _make_values() -> Secret:
+    made = make_authority()
+    values = {
+        "certificate": made.certificate_pem.decode(),
+        "private_key": made.private_key_pem.reveal(),
+    }
+    return Secret(json.dumps(values))

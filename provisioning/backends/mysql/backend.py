@@ -5,7 +5,6 @@ is a series of idempotent steps. A step that fails leaves only what the row name
 run of the same verb finishes it.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,16 +13,23 @@ import pymysql
 from pymysql.constants import ER
 
 from provisioning.backends.base import (
-    EngineBusy,
     Health,
     NameInUse,
     Owner,
     ServerObject,
     Spec,
 )
+from provisioning.backends.mysql.accounts import account, count_databases, grant_pattern
 from provisioning.backends.mysql.check import check_server
 from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
-from provisioning.backends.mysql.server import LOCK_WAIT, Server, Statements, translate
+from provisioning.backends.mysql.locks import Locks
+from provisioning.backends.mysql.removal import (
+    end_access,
+    end_shared_access,
+    remove_databases,
+)
+from provisioning.backends.mysql.server import Server, Statements, translate
+from provisioning.backends.mysql.sessions import end_present_sessions
 from provisioning.backends.naming import (
     DATABASE_NAME_LIMIT,
     USER_NAME_LIMIT,
@@ -42,13 +48,10 @@ from provisioning.configuration.servers import MySQLServer
 from provisioning.state.claims import Lease
 from provisioning.state.failpoints import failpoint
 
-_NO_SUCH_THREAD = ER.NO_SUCH_THREAD
 _USER_EXISTS = ER.CANNOT_USER
 _DATABASE_EXISTS = ER.DB_CREATE_EXISTS
 _TOO_MANY_USER_CONNECTIONS = {ER.TOO_MANY_USER_CONNECTIONS, ER.USER_LIMIT_REACHED}
 
-#: Seconds until killed sessions must be gone.
-SESSIONS_PATIENCE = 8.0
 #: Logins that one statement drops: more are hardly faster, and everybody's logins wait meanwhile.
 LOGINS_PER_STATEMENT = 8
 
@@ -66,6 +69,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         timeout: int,
         connections: int,
         *,
+        lock_secret: Callable[[], Secret],
         registered: Callable[[], Iterable[MySQLServer] | None] = tuple,
         recorded: RecordedPasswords = nothing_recorded,
     ) -> None:
@@ -73,6 +77,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             lambda config: Server(config, timeout, connections, recorded), servers, registered
         )
         super().__init__(fleet, limits)
+        self._locks = Locks(lock_secret)
 
     # Pure ---------------------------------------------------------------------------
 
@@ -113,26 +118,24 @@ class MySQLBackend(PasswordSQLBackend[Server]):
     def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
         server = self._servers[spec.server]
         with server.statements() as run:
-            _fence(run, [(spec, lease)])
+            self._locks.fence(run, server, [(spec, lease)])
             failpoint("create.locked")
             self._create_database(run, spec, lease)
             failpoint("create.database")
             if self.shares_login(spec.type):
-                _lock_login(run, spec)
+                self._locks.lock_login(run, server, spec)
             self._create_login(run, server, spec, password, lease)
             failpoint("create.login")
-            pattern = _grant_pattern(server, spec)
-            run(f"GRANT ALL PRIVILEGES ON {pattern}.* TO {_account(spec)}")
+            pattern = grant_pattern(server, spec)
+            run(f"GRANT ALL PRIVILEGES ON {pattern}.* TO {account(spec)}")
             failpoint("create.grant")
             run("SELECT RELEASE_ALL_LOCKS()")
         _verify_login(server, spec, password)
         failpoint("create.verified")
 
     def _create_database(self, run: Statements, spec: Spec, lease: Lease) -> None:
-        database = quote_mysql_name(spec.object_name)
-        if not run.ignoring(
-            {_DATABASE_EXISTS}, f"CREATE DATABASE {database}"
-        ) and _is_first_attempt(lease):
+        sql = f"CREATE DATABASE {quote_mysql_name(spec.object_name)} CHARACTER SET utf8mb4"
+        if not run.ignoring({_DATABASE_EXISTS}, sql) and _is_first_attempt(lease):
             raise NameInUse(f"server {spec.server}: database {spec.object_name} exists")
 
     def _create_login(
@@ -147,7 +150,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             raise NameInUse(f"server {spec.server}: user {spec.user_name} exists")
         run(f"ALTER USER {identity}", *values)
         # Half of a drop may have locked it.
-        run(f"ALTER USER {_account(spec)} ACCOUNT UNLOCK")
+        run(f"ALTER USER {account(spec)} ACCOUNT UNLOCK")
 
     def _login_options(self, server: Server, spec: Spec) -> str:
         limits = self._limits[spec.type]
@@ -193,7 +196,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         if not open_in or spec.object_name in open_in:
             return bool(open_in)
         with server.statements() as run:
-            return _grants(run, spec) <= 1
+            return count_databases(run, spec) <= 1
 
     def _check_server(self, server: Server) -> Health:
         return check_server(server)
@@ -211,18 +214,23 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         server = self._servers[spec.server]
         with server.statements() as run:
             lease.check()
-            only_here = self.shares_login(spec.type) and _grants(run, spec) > 1
-            return _end_sessions(run, server, [spec], only_here=only_here)
+            only_here = self.shares_login(spec.type) and count_databases(run, spec) > 1
+            return end_present_sessions(run, server, [spec], only_here=only_here)
+
+    def end_access(self, spec: Spec, lease: Lease) -> None:
+        server = self._servers[spec.server]
+        with self._locked(server, [(spec, lease)]) as run:
+            self._end_access(run, server, spec)
 
     def drop(
         self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
     ) -> None:
         server = self._servers[spec.server]
-        with self._removing(server, [(spec, lease)]) as run:
-            if self.shares_login(spec.type):
-                self._drop_from_shared_login(run, server, spec)
-            else:
-                _drop_with_logins(run, server, [spec])
+        with self._locked(server, [(spec, lease)]) as run:
+            self._end_access(run, server, spec)
+            access_ended()
+            remove_databases(run, server, [spec])
+        failpoint("drop.checked")
 
     def drop_many(self, removals: Sequence[tuple[Spec, Lease]]) -> Iterator[list[Spec]]:
         alone = [one for one in removals if not self.shares_login(one[0].type)]
@@ -230,100 +238,37 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             group = alone[first : first + LOGINS_PER_STATEMENT]
             specs = [spec for spec, _ in group]
             server = self._servers[specs[0].server]
-            with self._removing(server, group) as run:
-                _drop_with_logins(run, server, specs)
+            with self._locked(server, group) as run:
+                end_access(run, server, specs)
+                remove_databases(run, server, specs)
+            failpoint("drop.checked")
             yield specs
 
     @contextmanager
-    def _removing(
+    def _locked(
         self, server: Server, removals: Sequence[tuple[Spec, Lease]]
     ) -> Iterator[Statements]:
-        """Hold the locks of what the block removes, and look afterwards that it is gone."""
+        """Hold the locks of what the block takes away; an error ends the session with them."""
         with server.statements() as run:
-            _fence(run, removals)
+            self._locks.fence(run, server, removals)
             failpoint("drop.locked")
             yield run
-            _require_gone(run, [spec for spec, _ in removals])
             run("SELECT RELEASE_ALL_LOCKS()")
-        failpoint("drop.checked")
 
-    def _drop_from_shared_login(self, run: Statements, server: Server, spec: Spec) -> None:
-        if not spec.user_name:
-            # An orphan that no login was granted: nobody is in it.
-            run(_drop_database_statement(spec))
-            return
-        pattern = _grant_pattern(server, spec)
-        # Without the grant nobody comes back into the database once its sessions are ended.
-        # An admin that may not GRANT may not REVOKE either, so REVOKE runs only after a GRANT.
-        if _is_granted(run, [spec]):
-            run(f"REVOKE ALL PRIVILEGES ON {pattern}.* FROM {_account(spec)}")
-        failpoint("drop.revoked")
-        _end_sessions(run, server, [spec], only_here=True)
-        failpoint("drop.sessions")
-        if not run.ignoring({ER.LOCK_WAIT_TIMEOUT}, _drop_database_statement(spec)):
-            # A session that has moved on to another database still holds a table here.
-            _end_sessions(run, server, [spec])
-            run(_drop_database_statement(spec))
-        failpoint("drop.database")
-        _lock_login(run, spec)
-        if _grants(run, spec) == 0:
-            _drop_logins(run, server, [spec])
+    def _end_access(self, run: Statements, server: Server, spec: Spec) -> None:
+        if not self.shares_login(spec.type):
+            end_access(run, server, [spec])
+        elif spec.user_name:
+            end_shared_access(run, server, self._locks, spec)
+        # An orphan that no login was granted has nobody in it.
 
 
 # Steps ----------------------------------------------------------------------------------
 
 
-def _account(spec: Spec) -> str:
-    # Names hold only [A-Za-z0-9_] (`naming.build_name`), so backticks are all they need.
-    return f"`{spec.user_name}`@`{ANY_HOST}`"
-
-
-def _grant_pattern(server: Server, spec: Spec) -> str:
-    """Return the database as GRANT and REVOKE want it; both must spell it the same way."""
-    return quote_mysql_name(granted_database(spec.object_name, wildcards=server.grant_wildcards))
-
-
 def _is_first_attempt(lease: Lease) -> bool:
     """Return whether nobody has worked on this row before, so nothing of it can exist."""
     return lease.token == 1
-
-
-def _fence(run: Statements, held: Sequence[tuple[Spec, Lease]]) -> None:
-    """Take the credentials' locks on the server, ending a stale holder's session.
-
-    A session that holds a lock without the claim was replaced. Its connection ends here, so it
-    cannot run another statement. A replaced holder that arrives only now fails `lease.check`.
-    """
-    names = [spec.object_name for spec, _ in held]
-    (taken,) = run(f"SELECT {', '.join(['GET_LOCK(%s, 0)'] * len(names))}", *names)
-    for (spec, lease), is_ours in zip(held, taken, strict=True):
-        if is_ours != 1:
-            _take_from_holder(run, spec, lease)
-        lease.check()
-
-
-def _take_from_holder(run: Statements, spec: Spec, lease: Lease) -> None:
-    name = spec.object_name
-    ((holder,),) = run("SELECT IS_USED_LOCK(%s)", name)
-    if holder is not None:
-        lease.check()
-        run.ignoring({_NO_SUCH_THREAD}, f"KILL CONNECTION {int(holder)}")
-    if run("SELECT GET_LOCK(%s, %s)", name, LOCK_WAIT) != ((1,),):
-        raise EngineBusy(f"server {spec.server}: {name} is locked")
-
-
-def _lock_login(run: Statements, spec: Spec) -> None:
-    """Keep a shared login from being dropped by one credential while another takes it."""
-    if run("SELECT GET_LOCK(%s, %s)", f"login {spec.user_name}", LOCK_WAIT) != ((1,),):
-        raise EngineBusy(f"server {spec.server}: login {spec.user_name} is locked")
-
-
-def _grants(run: Statements, spec: Spec) -> int:
-    """Return how many databases the login is granted."""
-    ((count,),) = run(
-        "SELECT COUNT(*) FROM mysql.db WHERE Host = %s AND User = %s", ANY_HOST, spec.user_name
-    )
-    return int(count)
 
 
 def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
@@ -334,82 +279,3 @@ def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
         # Connections that a shared login already holds prove that it works.
         if error.code not in _TOO_MANY_USER_CONNECTIONS:
             raise error from None
-
-
-def _end_sessions(
-    run: Statements, server: Server, specs: Sequence[Spec], *, only_here: bool = False
-) -> int:
-    """End the logins' sessions, with ``only_here`` those in their databases; return how many.
-
-    Returns once they are gone from the server's list.
-    """
-    query = f"SELECT id FROM {server.processlist} WHERE {_in_condition('user', specs)}"
-    values = [spec.user_name for spec in specs]
-    if only_here:
-        query += f" AND {_in_condition('db', specs)}"
-        values += [spec.object_name for spec in specs]
-    ended: set[int] = set()
-    end, pause = time.monotonic() + SESSIONS_PATIENCE, 0.001
-    while sessions := [int(row[0]) for row in run(query, *values)]:
-        if time.monotonic() > end:
-            raise EngineBusy(f"server {specs[0].server}: sessions do not end")
-        for session in sessions:
-            run.ignoring({_NO_SUCH_THREAD}, f"KILL CONNECTION {session}")
-        ended.update(sessions)
-        time.sleep(pause)
-        pause = min(pause * 2, 0.1)
-    return len(ended)
-
-
-def _in_condition(column: str, specs: Sequence[Spec]) -> str:
-    """Return the condition of a column that takes a value for each of them."""
-    return f"{column} IN ({', '.join(['%s'] * len(specs))})"
-
-
-def _drop_with_logins(run: Statements, server: Server, specs: Sequence[Spec]) -> None:
-    _drop_logins(run, server, specs)
-    for spec in specs:
-        run(_drop_database_statement(spec))
-        failpoint("drop.database")
-
-
-def _drop_logins(run: Statements, server: Server, specs: Sequence[Spec]) -> None:
-    # DROP USER ends no session, and a dropped user's sessions go on: lock, end, drop, end.
-    accounts = ", ".join(_account(spec) for spec in specs)
-    run(f"ALTER USER IF EXISTS {accounts} ACCOUNT LOCK")
-    failpoint("drop.login_locked")
-    _end_sessions(run, server, specs)
-    run(f"DROP USER IF EXISTS {accounts}")
-    failpoint("drop.login")
-    _end_sessions(run, server, specs)
-
-
-def _drop_database_statement(spec: Spec) -> str:
-    return f"DROP DATABASE IF EXISTS {quote_mysql_name(spec.object_name)}"
-
-
-def _is_granted(run: Statements, specs: Sequence[Spec]) -> bool:
-    """Return whether a login has a grant on a database of theirs, however it is spelled."""
-    names = [spec.object_name for spec in specs]
-    escaped = [granted_database(name, wildcards=True) for name in names]
-    users, databases = _in_condition("User", specs), _in_condition("Db", specs)
-    ((grants,),) = run(
-        "SELECT COUNT(*) FROM mysql.db WHERE Host = %s "
-        f"AND {users} AND ({databases} OR {databases})",
-        ANY_HOST,
-        *(spec.user_name for spec in specs),
-        *names,
-        *escaped,
-    )
-    return bool(grants)
-
-
-def _require_gone(run: Statements, specs: Sequence[Spec]) -> None:
-    """Look that the databases and every grant on them are gone; a shared login may stay."""
-    # Only a name that stands alone is looked up: for several the server reads its whole directory.
-    look = "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s"
-    found = run(" UNION ALL ".join([look] * len(specs)), *(spec.object_name for spec in specs))
-    if found:
-        raise EngineBusy(f"server {specs[0].server}: {found[0][0]} is still there")
-    if _is_granted(run, specs):
-        raise EngineBusy(f"server {specs[0].server}: a grant is still there")

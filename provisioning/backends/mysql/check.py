@@ -1,21 +1,47 @@
-"""Whether a MySQL or MariaDB server works for us."""
+"""Looks whether a server answers, lets the admin login do its work, and is set up safely."""
 
 from contextlib import suppress
 
 from provisioning.backends.base import EngineError, EngineRefused, Health
-from provisioning.backends.mysql.server import Server
+from provisioning.backends.mysql.server import Server, Statements
+
+#: A login without a name is open to everybody, or everybody's name matches it.
+_ANONYMOUS = "SELECT Host FROM mysql.user WHERE User = '' ORDER BY Host"
+#: Tenants never have FILE; a login that has it and no other power is somebody's mistake.
+_WRITERS = (
+    "SELECT User, Host FROM mysql.user WHERE File_priv = 'Y' AND Super_priv = 'N' "
+    "ORDER BY User, Host"
+)
 
 
 def check_server(server: Server) -> Health:
-    """Look whether a server answers, and lets its admin login do its work."""
+    """Look at a server; what makes it unsafe for tenants is told with its version."""
+    name = server.config.name
     try:
         with server.statements() as run:
             ((version,),) = run("SELECT VERSION()")
             with suppress(EngineRefused):
                 run("SELECT COUNT(*) FROM mysql.db WHERE Host = ''")
-                return Health(server.config.name, True, f"version {version}")
-            return Health(
-                server.config.name, False, "the admin login cannot read the mysql database"
-            )
+                return Health(
+                    name, True, "; ".join([f"version {version}", *_warnings(run, server)])
+                )
+            return Health(name, False, "the admin login cannot read the mysql database")
     except EngineError as problem:
-        return Health(server.config.name, False, str(problem.args[0]))
+        return Health(name, False, str(problem.args[0]))
+
+
+def _warnings(run: Statements, server: Server) -> list[str]:
+    """Return what an operator should change on the server."""
+    found = [f"anonymous account ''@'{host}'" for (host,) in run(_ANONYMOUS)]
+    variables = dict(
+        run("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('have_symlink', 'secure_file_priv')")
+    )
+    if variables.get("have_symlink") == "YES":
+        found.append("symbolic links are on: tables can be made outside of the data directory")
+    # MySQL lists NULL, which allows no directory, as NULL, and MariaDB lists "any" so.
+    if variables.get("secure_file_priv") in ((None, "") if server.is_mariadb else ("",)):
+        found += [
+            f"'{user}'@'{host}' may write files anywhere: secure_file_priv is empty"
+            for user, host in run(_WRITERS)
+        ]
+    return found

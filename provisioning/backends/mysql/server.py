@@ -1,7 +1,8 @@
 """Connections to one MySQL or MariaDB server: errors, and the list of sessions."""
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pymysql
@@ -34,8 +35,14 @@ _LATER = {
     1927,  # connection was killed, MariaDB
 }
 
-#: Seconds that DROP DATABASE waits for open transactions before it fails and is repeated.
+#: Seconds that a statement waits for what others hold before it fails and is repeated.
 LOCK_WAIT = 2
+#: What admin sessions rely on, whatever the server's defaults are. Tables that foreign keys of
+#: other databases refer to can be dropped.
+_SETTINGS = f"""
+SET SESSION lock_wait_timeout={LOCK_WAIT}, innodb_lock_wait_timeout={LOCK_WAIT},
+foreign_key_checks=0, sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'
+"""
 
 
 class Statements(EngineStatements[tuple[Any, ...]]):
@@ -111,7 +118,7 @@ class Server(PasswordServer[MySQLServer, Statements]):
     def _connect_admin(self) -> Any:
         connection = self.connect_admin()
         with connection.cursor() as cursor:
-            cursor.execute(f"SET SESSION lock_wait_timeout={LOCK_WAIT}")
+            cursor.execute(_SETTINGS)
             cursor.execute("SELECT VERSION()")
             self.is_mariadb = "mariadb" in cursor.fetchone()[0].lower()
             cursor.execute("SHOW VARIABLES LIKE 'partial_revokes'")
@@ -126,6 +133,16 @@ class Server(PasswordServer[MySQLServer, Statements]):
             pymysql.Error,
             self._timeout / 2,
         )
+
+    @contextmanager
+    def statements_aside(self) -> Iterator[Statements]:
+        """Lend a new admin connection, beside those that callers share."""
+        try:
+            connection = self._connect_admin()
+        except pymysql.Error as problem:
+            raise translate(problem, f"{self.config.name}: login") from None
+        with closing(connection):
+            yield Statements(connection, self.config.name, lambda: None)
 
     def set_admin_password(self, password: Secret, lease: Lease) -> None:
         with self.statements() as run:

@@ -38,16 +38,15 @@ class MySQLEngine(Engine):
         "sandbox": (
             "drop.locked",
             "drop.revoked",
+            "drop.login",
             "drop.sessions",
             "drop.database",
-            "drop.login_locked",
-            "drop.login",
             "drop.checked",
         ),
         "transformations": (
             "drop.locked",
-            "drop.login_locked",
             "drop.login",
+            "drop.sessions",
             "drop.database",
             "drop.checked",
         ),

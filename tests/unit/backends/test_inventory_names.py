@@ -7,9 +7,9 @@ from provisioning.backends.base import Owner, Spec
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.backends.mysql.inventory import NameReader
 from provisioning.backends.naming import bears_prefix
-from tests.backends.case import NO_LIMITS
+from tests.backends.case import NO_LIMITS, lock_secret
 
-BACKEND = MySQLBackend((), NO_LIMITS, timeout=1, connections=1)
+BACKEND = MySQLBackend((), NO_LIMITS, 1, 1, lock_secret=lock_secret)
 IDS = st.integers(1, 10**18 - 1)
 PREFIXES = st.text("abtsduren_1", min_size=1, max_size=8) | st.sampled_from(
     ["ab_", "ab_sand_", "ab_tran_", "ab_user_", "ab_tran_", "ab_tran1", "ab_user"]
