@@ -1,6 +1,5 @@
 """A private MariaDB server on the loopback address, durable like a real one."""
 
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +7,15 @@ from urllib.parse import urlsplit
 
 import pymysql
 
+from devstack.account import Account
 from devstack.executables import find_program, require_program
-from devstack.processes import StartFailed, dying_with_parent
+from devstack.processes import StartFailed
 from devstack.server import NotOurServer, Server, write_private
 
 ACCESS_DENIED = 1045
+#: Whom the server runs as when we are root: what tenants could make it write is not root's. The
+#: number is nobody's, in a range that Debian leaves to local use.
+ACCOUNT = Account(60306, 60306)
 
 
 class MariaDB(Server):
@@ -56,18 +59,22 @@ class MariaDB(Server):
         """Fill a directory beside the final one and rename it, so a half-made one is not used."""
         fresh = self.directory / "data.new"
         subprocess.run(["rm", "-rf", str(fresh)], check=True)
-        (self.directory / "tmp").mkdir(exist_ok=True)
+        fresh.mkdir(mode=0o700)
+        temporary = self.directory / "tmp"
+        temporary.mkdir(exist_ok=True)
+        ACCOUNT.give(fresh, temporary)
+        install = [
+            require_program("mariadb-install-db"),
+            "--no-defaults",
+            f"--datadir={fresh}",
+            f"--tmpdir={temporary}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--skip-name-resolve",
+        ]
         done = subprocess.run(
-            [
-                require_program("mariadb-install-db"),
-                "--no-defaults",
-                f"--datadir={fresh}",
-                f"--tmpdir={self.directory / 'tmp'}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--skip-name-resolve",
-                *_as_root(),
-            ],
+            ACCOUNT.wrap(install, self.directory),
+            cwd=fresh,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -76,10 +83,15 @@ class MariaDB(Server):
             raise StartFailed(f"mariadb-install-db failed:\n{done.stdout[-2000:]}")
         fresh.rename(self.data)
 
+    def _prepare(self) -> None:
+        super()._prepare()
+        ACCOUNT.give(self.data, self.directory / "tmp")
+
     def _command(self) -> list[str]:
         first_statements = self.directory / "first-statements.sql"
         write_private(first_statements, _statements_that_close_the_door(self.password))
-        return dying_with_parent(
+        ACCOUNT.give(first_statements)
+        return ACCOUNT.wrap(
             [
                 require_program("mariadbd"),
                 "--no-defaults",
@@ -94,9 +106,11 @@ class MariaDB(Server):
                 "--skip-name-resolve",
                 "--innodb-buffer-pool-size=64M",
                 "--max-connections=500",
-                *_as_root(),
+                # Tenants could make tables outside of the data directory otherwise.
+                "--skip-symbolic-links",
                 *self.extra_options,
-            ]
+            ],
+            self.directory,
         )
 
     def _served_directory(self) -> str | None:
@@ -127,8 +141,3 @@ def _statements_that_close_the_door(password: str) -> str:
             "",
         ]
     )
-
-
-def _as_root() -> list[str]:
-    """MariaDB refuses to run as root unless told so in words."""
-    return ["--user=root"] if os.geteuid() == 0 else []

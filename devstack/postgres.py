@@ -3,22 +3,17 @@
 import os
 import signal
 import subprocess
-from pathlib import Path
+from pwd import getpwnam
 
 import psycopg2
 
+from devstack.account import Account
 from devstack.executables import find_postgres_program, find_program
-from devstack.processes import StartFailed, dying_with_parent
+from devstack.processes import StartFailed
 from devstack.server import NotOurServer, Server, write_private
 
 SYSTEM_ACCOUNT = "postgres"
 ADMINISTRATOR = "postgres"
-PASS_CLOSED_DIRECTORIES = [
-    # Without this bit the kernel drops all capabilities when root becomes somebody else.
-    "--securebits=+no_setuid_fixup",
-    "--inh-caps=+dac_override",
-    "--ambient-caps=+dac_override",
-]
 
 
 class Postgres(Server):
@@ -64,7 +59,7 @@ class Postgres(Server):
         fresh.mkdir(mode=0o700)
         password_file = fresh.with_name("initdb-password")
         write_private(password_file, self.password)
-        self._give_away(fresh, password_file)
+        _account().give(fresh, password_file)
         done = subprocess.run(
             self._unprivileged(
                 [
@@ -89,7 +84,7 @@ class Postgres(Server):
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._give_away(self.data)
+        _account().give(self.data)
 
     def _command(self) -> list[str]:
         settings = {
@@ -134,34 +129,13 @@ class Postgres(Server):
             connection.close()
 
     def _unprivileged(self, command: list[str]) -> list[str]:
-        """PostgreSQL refuses to run as root, so root hands it to Debian's own account for it.
-
-        Where that account cannot reach our directory, because one above it is closed to others,
-        the server keeps the one capability that lets it pass.
-        """
-        command = dying_with_parent(command)
-        if os.geteuid() != 0:
-            return command
-        passing = [] if self._reachable_by_system_account() else PASS_CLOSED_DIRECTORIES
-        return [*_as_system_account(passing), *command]
-
-    def _reachable_by_system_account(self) -> bool:
-        self.directory.chmod(0o711)
-        probe = ["test", "-x", str(self.directory)]
-        return subprocess.run([*_as_system_account([]), *probe]).returncode == 0
-
-    def _give_away(self, *files: Path) -> None:
-        """Make the files belong to the account the server runs as; nothing to do unless root."""
-        if os.geteuid() != 0:
-            return
-        for file in files:
-            if file.owner() != SYSTEM_ACCOUNT:
-                subprocess.run(["chown", "-R", f"{SYSTEM_ACCOUNT}:", str(file)], check=True)
+        """PostgreSQL refuses to run as root, so root hands it to Debian's own account for it."""
+        return _account().wrap(command, self.directory)
 
 
-def _as_system_account(options: list[str]) -> list[str]:
-    account = [f"--reuid={SYSTEM_ACCOUNT}", f"--regid={SYSTEM_ACCOUNT}", "--init-groups"]
-    return [_program("setpriv"), *account, *options, "--"]
+def _account() -> Account:
+    known = getpwnam(SYSTEM_ACCOUNT) if os.geteuid() == 0 else None
+    return Account(known.pw_uid, known.pw_gid) if known else Account(os.geteuid(), os.getegid())
 
 
 def _program(name: str) -> str:

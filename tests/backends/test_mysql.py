@@ -300,6 +300,38 @@ def test_a_server_with_another_certificate_is_not_trusted(tls_mariadb: Any, tmp_
     assert not health.alive
 
 
+def test_check_tells_what_is_unsafe(plain: MySQLCase, mysql_backend: MySQLBackend) -> None:
+    (health,) = mysql_backend.check()
+    assert health.alive and ";" not in health.message
+    plain.admin("CREATE USER ''@'localhost'")
+    plain.admin("CREATE USER writer IDENTIFIED BY 'x'")
+    plain.admin("GRANT FILE ON *.* TO writer")
+    (health,) = mysql_backend.check()
+    assert health.alive
+    assert "anonymous account ''@'localhost'" in health.message
+    assert "'writer'@'%' may write files anywhere" in health.message
+    plain.admin("DROP USER ''@'localhost', writer")
+
+
+def test_check_tells_symbolic_links(tmp_path: Path) -> None:
+    with MariaDB(tmp_path / "server", extra_options=("--symbolic-links",)) as mariadb:
+        assert isinstance(mariadb, MariaDB)
+        (health,) = make_mysql_backend(mysql_server(mariadb)).check()
+    assert health.alive and "symbolic links are on" in health.message
+
+
+def test_a_database_takes_any_text(plain: MySQLCase) -> None:
+    """Whatever the server's own default is; here it is latin1."""
+    assert plain.admin("SELECT @@character_set_server") == [("latin1",)]
+    spec, password = plain.made()
+    text = "Žluťoučký kůň 🐎"
+    with plain.session(spec, password, charset="utf8mb4") as session, session.cursor() as cursor:
+        cursor.execute("CREATE TABLE t (a VARCHAR(50))")
+        cursor.execute("INSERT INTO t VALUES (%s)", (text,))
+        cursor.execute("SELECT a FROM t")
+        assert cursor.fetchall() == ((text,),)
+
+
 def test_check_tells_a_wrong_admin_password(mariadb: MariaDB) -> None:
     server = mysql_server(mariadb, password=Secret("wrong"))
     (health,) = make_mysql_backend(server).check()

@@ -1,7 +1,7 @@
 """The private servers: start, verify, restart, take over, stop."""
 
 import os
-import pwd
+import re
 import signal
 import socket
 import subprocess
@@ -192,9 +192,10 @@ def test_a_second_process_may_not_use_the_directory(server: Server) -> None:
 START_IN_ANOTHER_PROCESS = """
 import sys, time
 from pathlib import Path
-from devstack import {module}
+from devstack import processes
 if {immortal}:
-    {module}.dying_with_parent = lambda command, death_signal="": command
+    processes.dying_with_parent = lambda command, death_signal="": command
+from devstack import {module}
 server = {module}.{name}(Path(sys.argv[1]))
 server.start()
 print(server.process.pid, flush=True)
@@ -278,12 +279,33 @@ def test_postgres_refuses_a_wrong_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o711, 0o700], ids=["open to others", "closed to others"])
-def test_postgres_does_not_run_as_root(mode: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [MariaDB, Postgres])
+def test_a_database_server_does_not_run_as_root(
+    kind: type[MariaDB] | type[Postgres], mode: int, tmp_path: Path
+) -> None:
     tmp_path.chmod(mode)
-    with make(Postgres, tmp_path) as server:
-        owner = Path(f"/proc/{server.process.pid}").owner()
+    with make(kind, tmp_path) as server:
+        owner = Path(f"/proc/{server.process.pid}").stat().st_uid
+        rights = Path(f"/proc/{server.process.pid}/status").read_text()
         assert served(server)
-    assert owner == ("postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+    assert owner != 0
+    assert os.geteuid() in (0, owner)
+    # At most CAP_DAC_READ_SEARCH, to pass directories that are closed to others.
+    (effective,) = re.findall(r"^CapEff:\s*(\w+)$", rights, re.MULTILINE)
+    assert int(effective, 16) & ~(1 << 2) == 0
+
+
+def test_mariadb_makes_no_table_outside_of_its_directory(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    outside.chmod(0o777)
+    with make(MariaDB, tmp_path) as server, server.connect() as session, session.cursor() as run:
+        run.execute("CREATE DATABASE d")
+        for engine in ("InnoDB", "MyISAM", "Aria"):
+            run.execute(
+                f"CREATE TABLE d.{engine} (a INT) ENGINE={engine} DATA DIRECTORY='{outside}'"
+            )
+    assert list(outside.iterdir()) == []
 
 
 def test_postgres_children_end_with_a_killed_server(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pymysql.constants import ER
 from provisioning.backends.base import EngineBusy, Spec
 from provisioning.backends.mysql.server import Server, Statements
 
-#: Errors that say that somebody else holds what a statement needs.
-HELD = frozenset({ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK})
+#: Errors that say that somebody else holds what a statement needs. One that waits for many tables
+#: waits for each, until MariaDB ends it (1969).
+HELD = frozenset({ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, 1969})
 #: Seconds between two looks; MariaDB renews the picture of transactions ten times a second.
 LOOK_SECONDS = 0.15
 #: Holders that a failure's text names.

@@ -19,7 +19,6 @@ from provisioning.backends.mysql.accounts import (
 )
 from provisioning.backends.mysql.blockers import (
     HELD,
-    Holders,
     held,
     roll_back_prepared,
     run_watched,
@@ -34,8 +33,6 @@ from provisioning.state.failpoints import failpoint
 TURN_SECONDS = 1.0
 #: Tables that go with one DROP DATABASE, those of one small step, and those looked up at once.
 MANY_TABLES, STEP, PAGE = 50, 20, 2000
-#: Tables that are looked at one by one to learn who holds them.
-EXAMINED = 8
 
 
 # Out ------------------------------------------------------------------------------------
@@ -163,19 +160,9 @@ def _drop_held(run: Statements, server: Server, spec: Spec, sql: str) -> None:
     holders = run_watched(run, server, sql)
     if holders is None:
         return
-    holders |= _holders_by_table(run, server, spec)
     if roll_back_prepared(run, holders) and run.ignoring(HELD, sql):
         return
     raise held(run, server, spec, holders)
-
-
-def _holders_by_table(run: Statements, server: Server, spec: Spec) -> Holders:
-    """Return who holds single tables: a statement about many waits for one of them at a time."""
-    found: Holders = set()
-    for table in _tables(run, spec, EXAMINED):
-        for sql in _drop_statements(spec, [table]):
-            found |= run_watched(run, server, sql) or set()
-    return found
 
 
 def _database(spec: Spec) -> str:

@@ -33,10 +33,13 @@ _LATER = {
     ER.OPTION_PREVENTS_STATEMENT,  # read-only
     1836,  # read-only, MySQL
     1927,  # connection was killed, MariaDB
+    1969,  # took too long, MariaDB
 }
 
 #: Seconds that a statement waits for what others hold before it fails and is repeated.
 LOCK_WAIT = 2
+#: The part of the time-out of a call after which MariaDB ends a statement.
+STATEMENT_SHARE = 0.6
 #: What admin sessions rely on, whatever the server's defaults are. Tables that foreign keys of
 #: other databases refer to can be dropped.
 _SETTINGS = f"""
@@ -121,6 +124,9 @@ class Server(PasswordServer[MySQLServer, Statements]):
             cursor.execute(_SETTINGS)
             cursor.execute("SELECT VERSION()")
             self.is_mariadb = "mariadb" in cursor.fetchone()[0].lower()
+            if self.is_mariadb:
+                # The server gives a statement up before we do, and says so.
+                cursor.execute(f"SET SESSION max_statement_time={self._timeout * STATEMENT_SHARE}")
             cursor.execute("SHOW VARIABLES LIKE 'partial_revokes'")
             self.grant_wildcards = (cursor.fetchone() or ("", "OFF"))[1] != "ON"
         return connection

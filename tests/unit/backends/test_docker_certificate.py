@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from provisioning.backends.docker.certificate import read_authority
-from provisioning.configuration.secrets import Secret, Vault, generate_key
-from provisioning.state.bootstrap import prepare_state
+from provisioning.configuration.secrets import Secret, Vault, generate_key, generate_password
+from provisioning.state.bootstrap import prepare_state, read_sealed
 from provisioning.state.database import Database
+from provisioning.state.key_rotation import rotate_keys
 
 
 @pytest.fixture
@@ -32,3 +33,10 @@ def test_its_key_is_not_in_the_state_in_clear(database: Database) -> None:
         rows = connection.exec_driver_sql("SELECT name, value FROM settings").fetchall()
     assert {"authority", "code"} == {row[0] for row in rows}
     assert not [row for row in rows if "PRIVATE KEY" in row[1] or "CERTIFICATE" in row[1]]
+
+
+def test_a_secret_survives_the_rotation_of_keys(database: Database) -> None:
+    old, new = generate_key(), generate_key()
+    made = read_sealed(database, Vault((old,)), "lock secret", generate_password)
+    rotate_keys(database, Vault((new, old)), lambda column, tally: None)
+    assert read_sealed(database, Vault((new,)), "lock secret", generate_password) == made
