@@ -300,13 +300,16 @@ def test_a_server_with_another_certificate_is_not_trusted(tls_mariadb: Any, tmp_
     assert not health.alive
 
 
-def test_check_tells_what_is_unsafe(plain: MySQLCase, mysql_backend: MySQLBackend) -> None:
-    (health,) = mysql_backend.check()
+def test_check_tells_what_is_unsafe(plain: MySQLCase, mariadb: MariaDB) -> None:
+    unlimited = make_mysql_backend(mysql_server(mariadb))
+    assert "one sandbox login may take all connections" in unlimited.check()[0].message
+    backend = make_mysql_backend(mysql_server(mariadb), dict.fromkeys(NO_LIMITS, Limits(20, 0)))
+    (health,) = backend.check()
     assert health.alive and ";" not in health.message
     plain.admin("CREATE USER ''@'localhost'")
     plain.admin("CREATE USER writer IDENTIFIED BY 'x'")
     plain.admin("GRANT FILE ON *.* TO writer")
-    (health,) = mysql_backend.check()
+    (health,) = backend.check()
     assert health.alive
     assert "anonymous account ''@'localhost'" in health.message
     assert "'writer'@'%' may write files anywhere" in health.message

@@ -11,19 +11,21 @@ import pymysql
 import pytest
 
 from devstack.mariadb import MariaDB
-from devstack.processes import wait_until
 from provisioning.backends.base import EngineBusy, RemovalUnfinished, Spec
 from provisioning.backends.mysql import MySQLBackend
 from provisioning.backends.mysql.locks import Locks
 from provisioning.configuration.secrets import Secret
-from tests.backends.case import lease, lock_secret
+from tests.backends.case import NO_LIMITS, lease, lock_secret
 from tests.backends.conftest import MySQLCase, make_mysql_backend, mysql_server
+from tests.support.deadlines import ENDLESS, bar, wait_until
 
 #: Seconds in which access must have ended.
-OUT = 10.0
+OUT = bar(10)
 #: Clients of one tenant that come back in a loop.
 CLIENTS, PROCESSES = 30, 3
 XA_NAME = "0x6f6e65"
+#: Less than the waits for eight tables.
+SHORT_TIMEOUT = 10
 
 Session: TypeAlias = "pymysql.connections.Connection[Any]"
 
@@ -134,8 +136,8 @@ def test_what_a_session_holds_keeps_nothing(case: MySQLCase, held: str) -> None:
 def test_long_statements_end(case: MySQLCase) -> None:
     spec, password = case.made()
     with case.session(spec, password) as session:
-        run_aside(session, "SELECT SLEEP(600)")
-        wait_until(lambda: case.runs_long(spec), timeout=5, what="the statement")
+        run_aside(session, f"SELECT SLEEP({ENDLESS})")
+        wait_until(lambda: case.runs_long(spec), what="the statement")
         assert_out(case, spec, password, [])
         drop(case, spec)
 
@@ -157,7 +159,7 @@ def test_events_without_end_start_no_more_sessions(plain: MySQLCase) -> None:
     spec, password = plain.made()
     with plain.session(spec, password) as session:
         make_events(session)
-        wait_until(lambda: len(plain.login_remains(spec)) > 100, timeout=20, what="the events")
+        wait_until(lambda: len(plain.login_remains(spec)) > 100, what="the events")
         assert_out(plain, spec, password, [session])
     drop(plain, spec)
 
@@ -172,7 +174,7 @@ def reconnect(*where: Any) -> None:
                 session = pymysql.connect(
                     host=host, port=port, user=user, password=password, database=database
                 )
-                run(session, "SELECT SLEEP(600)")
+                run(session, f"SELECT SLEEP({ENDLESS})")
 
     for _ in range(CLIENTS // PROCESSES):
         threading.Thread(target=one_client).start()
@@ -190,7 +192,7 @@ def reconnecting(case: MySQLCase, spec: Spec, password: Secret) -> Iterator[None
             clients.start()
             stack.callback(clients.join)
             stack.callback(clients.kill)
-        wait_until(lambda: len(case.login_remains(spec)) > CLIENTS, timeout=30, what="the clients")
+        wait_until(lambda: len(case.login_remains(spec)) > CLIENTS, what="the clients")
         yield
 
 
@@ -256,7 +258,7 @@ def test_sessions_of_another_sandbox_do_not_keep_one_from_going(
     first, second, password = sandboxes
     with sandbox.session(second, password) as session:
         make_events(session)
-        wait_until(lambda: len(sandbox.login_remains(first)) > 100, timeout=20, what="the events")
+        wait_until(lambda: len(sandbox.login_remains(first)) > 100, what="the events")
     with sandbox.session(first, password) as session:
         run(session, "CREATE TABLE t (a INT)", *hold, f"USE `{second.object_name}`")
         start = time.monotonic()
@@ -330,8 +332,12 @@ def test_several_prepared_transactions_are_rolled_back(case: MySQLCase) -> None:
     assert case.admin("XA RECOVER") == []
 
 
-def test_a_prepared_transaction_over_many_tables_is_rolled_back(plain: MySQLCase) -> None:
+def test_a_prepared_transaction_over_many_tables_is_rolled_back(eventful: MariaDB) -> None:
     """A statement waits for each of the tables; all together must not outlast the time-out."""
+    backend = MySQLBackend(
+        (mysql_server(eventful),), NO_LIMITS, SHORT_TIMEOUT, 2, lock_secret=lock_secret
+    )
+    plain = MySQLCase(backend, "transformations", eventful)
     spec, password = plain.made()
     with plain.session(spec, password) as session:
         tables = [f"t{number}" for number in range(8)]

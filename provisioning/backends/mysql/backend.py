@@ -199,7 +199,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             return count_databases(run, spec) <= 1
 
     def _check_server(self, server: Server) -> Health:
-        return check_server(server)
+        return check_server(server, self._limits)
 
     def _take_inventory(self, server: Server, prefix: str) -> list[ServerObject]:
         with server.statements() as run:

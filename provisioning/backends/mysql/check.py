@@ -1,10 +1,14 @@
 """Looks whether a server answers, lets the admin login do its work, and is set up safely."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 from provisioning.backends.base import EngineError, EngineRefused, Health
 from provisioning.backends.mysql.server import Server, Statements
+from provisioning.configuration.config import Limits
 
+NO_TYPES: Mapping[str, Limits] = MappingProxyType({})
 #: A login without a name is open to everybody, or everybody's name matches it.
 _ANONYMOUS = "SELECT Host FROM mysql.user WHERE User = '' ORDER BY Host"
 #: Tenants never have FILE; a login that has it and no other power is somebody's mistake.
@@ -14,8 +18,11 @@ _WRITERS = (
 )
 
 
-def check_server(server: Server) -> Health:
-    """Look at a server; what makes it unsafe for tenants is told with its version."""
+def check_server(server: Server, limits: Mapping[str, Limits] = NO_TYPES) -> Health:
+    """Look at a server; what makes it unsafe for tenants is told with its version.
+
+    ``limits`` are those of its logins, by type.
+    """
     name = server.config.name
     try:
         with server.statements() as run:
@@ -23,18 +30,21 @@ def check_server(server: Server) -> Health:
             with suppress(EngineRefused):
                 run("SELECT COUNT(*) FROM mysql.db WHERE Host = ''")
                 return Health(
-                    name, True, "; ".join([f"version {version}", *_warnings(run, server)])
+                    name, True, "; ".join([f"version {version}", *_warnings(run, server, limits)])
                 )
             return Health(name, False, "the admin login cannot read the mysql database")
     except EngineError as problem:
         return Health(name, False, str(problem.args[0]))
 
 
-def _warnings(run: Statements, server: Server) -> list[str]:
+def _warnings(run: Statements, server: Server, limits: Mapping[str, Limits]) -> list[str]:
     """Return what an operator should change on the server."""
     found = [f"anonymous account ''@'{host}'" for (host,) in run(_ANONYMOUS)]
     variables = dict(
-        run("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('have_symlink', 'secure_file_priv')")
+        run(
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
+            "('have_symlink', 'secure_file_priv', 'max_user_connections')"
+        )
     )
     if variables.get("have_symlink") == "YES":
         found.append("symbolic links are on: tables can be made outside of the data directory")
@@ -43,5 +53,11 @@ def _warnings(run: Statements, server: Server) -> list[str]:
         found += [
             f"'{user}'@'{host}' may write files anywhere: secure_file_priv is empty"
             for user, host in run(_WRITERS)
+        ]
+    if variables.get("max_user_connections") == "0":
+        found += [
+            f"one {type_} login may take all connections"
+            for type_, limit in sorted(limits.items())
+            if not limit.connections
         ]
     return found

@@ -100,10 +100,7 @@ def remove_databases(run: Statements, server: Server, specs: Sequence[Spec]) -> 
 
 
 def _require_gone(run: Statements, specs: Sequence[Spec]) -> None:
-    """Look that the databases and every grant on them are gone; a shared login may stay.
-
-    The locks of the credentials are given back with the same statement.
-    """
+    """Look that the databases and every grant on them are gone; a shared login may stay."""
     look = "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s"
     grants, values = find_grants(specs)
     found = run(
