@@ -175,6 +175,8 @@ def reconnect(*where: Any) -> None:
                     host=host, port=port, user=user, password=password, database=database
                 )
                 run(session, f"SELECT SLEEP({ENDLESS})")
+            # The clients share the machine with the server.
+            time.sleep(0.005)
 
     for _ in range(CLIENTS // PROCESSES):
         threading.Thread(target=one_client).start()
