@@ -4,9 +4,9 @@ from provisioning.configuration import config
 from workers.schedule import Steadily
 
 _settings = config.load()
-_sweep_seconds = max(_settings["SWEEP_SECONDS"], 1)
+_sweep_seconds = max(_settings.sweep_seconds, 1)
 
-broker_url = _settings["BROKER_URL"].reveal()
+broker_url = _settings.broker_url.reveal()
 broker_connection_retry_on_startup = True
 # A broker that hangs must not hold the front's request for longer than this.
 broker_transport_options = {"socket_timeout": 2, "socket_connect_timeout": 2}
@@ -25,7 +25,7 @@ beat_scheduler = "workers.beat:Scheduler"
 _pauses = {
     "sweep": _sweep_seconds,
     "warnings": _sweep_seconds,
-    "orphans": _settings["ORPHAN_CHECK_SECONDS"],
+    "orphans": _settings.orphan_check_seconds,
 }
 beat_schedule = {
     task: {

@@ -29,21 +29,21 @@ def create_app(installation: Installation | None = None) -> Flask:
     """Build the application; without an installation, one from the environment."""
     if installation is None:
         settings = config.load()
-        configure_logs(settings["LOG_FORMAT"], settings["LOG_LEVEL"])
+        configure_logs(settings.log_format, settings.log_level)
         installation = build_installation(settings)
         notice_restore(installation)
     app = Flask("api", static_folder=None)
     app.extensions["installation"] = installation
     # Werkzeug cuts a body without a length at the limit; one byte more shows that it was cut.
-    app.config["MAX_CONTENT_LENGTH"] = installation.config["BODY_LIMIT_BYTES"] + 1
+    app.config["MAX_CONTENT_LENGTH"] = installation.config.body_limit_bytes + 1
     # A path means what it says: no redirect to a "better" one (contract 1.6).
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.extensions["waiting_room"] = WaitingRoom(
         installation.database,
-        installation.config["WAITING_REQUESTS"],
-        installation.config["STREAMS"],
+        installation.config.waiting_requests,
+        installation.config.streams,
     )
     requests.install(app)
     responses.install(app)

@@ -122,7 +122,7 @@ def _body(view: reading.CredentialsView, extra: dict[str, Any]) -> dict[str, Any
 
 def _finish(job: Job) -> Response:
     """Wake a worker, wait as preferred, and answer by the job's state (contract 7)."""
-    seconds, asynchronous = preferred_wait(installation().config["DELETE_WAIT_SECONDS"])
+    seconds, asynchronous = preferred_wait(installation().config.delete_wait_seconds)
     woken = wake_worker(job)
     if asynchronous:
         return accepted(job, headers={"Preference-Applied": "respond-async"})

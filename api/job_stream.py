@@ -39,7 +39,7 @@ def stream(id_: str) -> Response:
     # Callers that cannot send the header across origins name the event in the address.
     after = read_id(request.headers.get("Last-Event-ID", "").strip()) or read_after()
     job = find_job(installation().database, caller.principal.project_id, id_)
-    seconds = installation().config["STREAM_SECONDS"]
+    seconds = installation().config.stream_seconds
     leave = hold_stream()
     body = _follow(installation().database, job.id, job_url(job), after, seconds)
     # Without the header some proxies collect the whole stream before they pass it on.

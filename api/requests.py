@@ -48,7 +48,7 @@ def _check_envelope() -> tuple[str, int] | None:
         raise api_errors.MethodNotAllowed(request.method, sorted(routing.valid_methods or ()))
     if routing is not None:
         raise api_errors.RouteNotFound
-    limit = installation().config["BODY_LIMIT_BYTES"]
+    limit = installation().config.body_limit_bytes
     try:
         g.body = request.get_data(cache=False)
     except RequestEntityTooLarge:
@@ -77,7 +77,7 @@ def leading_run_id() -> int:
 
 def authenticate() -> Caller:
     """Return the caller, or raise why the token is not good (contract 5)."""
-    message = installation().config["MAINTENANCE_MESSAGE"]
+    message = installation().config.maintenance_message
     if message:
         raise errors.ServiceMaintenance(message)
     token = Secret(request.headers.get("X-StorageApi-Token", "").strip())
@@ -140,5 +140,5 @@ def cut_wait(digits: str) -> int:
 
 def public_root() -> str:
     """Return the address in front of every path the service prints (contract 1.3)."""
-    configured: str = installation().config["PUBLIC_URL"]
+    configured = installation().config.public_url
     return (configured or request.root_url).rstrip("/")

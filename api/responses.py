@@ -112,7 +112,7 @@ def _error_body(error: errors.ProvisioningError, status: int, exception_id: str)
     }
     headers = {}
     if status in (429, 503):
-        headers["Retry-After"] = str(max(installation().config["RETRY_AFTER_SECONDS"], 1))
+        headers["Retry-After"] = str(max(installation().config.retry_after_seconds, 1))
     if isinstance(error, errors.RateLimited):
         headers["Retry-After"] = str(error.seconds)
     if isinstance(error, MethodNotAllowed):

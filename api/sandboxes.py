@@ -53,7 +53,7 @@ def create_from_transformation(backend: str) -> Response:
 
 
 def _has_callbacks() -> bool:
-    return bool(installation().config["CALLBACK_HOSTS"])
+    return bool(installation().config.callback_hosts)
 
 
 def _accept(

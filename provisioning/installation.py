@@ -55,7 +55,7 @@ class Installation:
     @cached_property
     def prefix(self) -> str:
         """The start of every object name: as configured, or the code made at first start."""
-        configured: str | None = self.config["NAME_PREFIX"]
+        configured = self.config.name_prefix
         return f"{self.code}_" if configured is None else configured
 
     @property
@@ -66,32 +66,32 @@ class Installation:
 
 def build_installation(config: Config) -> Installation:
     """Make the parts and wire them. No server is asked, and no table read."""
-    database = Database(config["STATE_URL"], config["STATE_CONNECTIONS"])
-    vault = Vault(config["ENCRYPTION_KEYS"])
+    database = Database(config.state_url, config.state_connections)
+    vault = Vault(config.encryption_keys)
     admin_secrets = AdminSecrets(database, vault)
     registry = Registry(config, database, vault, admin_secrets)
     code = cache(partial(read_code, database))
     factory = BackendFactory(config, database, vault, admin_secrets, registry, code)
     storage = _build_storage(config)
     tokens: TokenVerifier = (
-        StorageTokens(storage, config["TOKEN_CACHE_SECONDS"]) if storage else LocalTokens(database)
+        StorageTokens(storage, config.token_cache_seconds) if storage else LocalTokens(database)
     )
     installation = Installation(
         config=config,
         database=database,
         vault=vault,
-        keeper=Keeper(database, config["CLAIM_SECONDS"]),
+        keeper=Keeper(database, config.claim_seconds),
         numbers=NumberBlocks(database, "credentials"),
         loads=ServerLoads(database),
         quotas=Quotas(database, config),
         # Half of the connections are always left to what people wait for.
-        batch_slots=BatchSlots(max(config["ENGINE_CONNECTIONS"] // 2, 1)),
+        batch_slots=BatchSlots(max(config.engine_connections // 2, 1)),
         admin_secrets=admin_secrets,
         registry=registry,
         backends=factory.build_all(),
         storage=storage,
         tokens=tokens,
-        manage_tokens=ManageTokens(database, config["MANAGE_CALLS_PER_MINUTE"]),
+        manage_tokens=ManageTokens(database, config.manage_calls_per_minute),
         read_code=code,
     )
     # Some servers keep the session of a client that just goes away.
@@ -100,9 +100,9 @@ def build_installation(config: Config) -> Installation:
 
 
 def _build_storage(config: Config) -> "StorageClient | None":
-    if not config["STORAGE_API_URL"]:
+    if not config.storage_api_url:
         return None
     # The HTTP client's memory is spent only where there is a Storage API.
     from provisioning.storage.client import StorageClient
 
-    return StorageClient(config["STORAGE_API_URL"], config["TOKEN_TIMEOUT_SECONDS"])
+    return StorageClient(config.storage_api_url, config.token_timeout_seconds)

@@ -59,4 +59,4 @@ app.config_from_object("celeryconfig")
 def _keep_our_logs(**_: Any) -> None:
     """Log the way the front does instead of Celery's way."""
     settings = config.load()
-    configure_logs(settings["LOG_FORMAT"], settings["LOG_LEVEL"])
+    configure_logs(settings.log_format, settings.log_level)

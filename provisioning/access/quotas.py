@@ -84,7 +84,7 @@ class Quotas:
         taken already. A job names itself by ``job_id``: the later ones have to mind it, and
         not it them.
         """
-        limits = limits_in_force(self._config["QUOTAS"], principal.limits)
+        limits = limits_in_force(self._config.quotas, principal.limits)
         if not limits:
             with self._database.write() as session:
                 yield Reservation(session)
@@ -275,7 +275,7 @@ def list_uses(database: Database, config: Config, project_id: str | None = None)
         used[row.project_id, row.token_id].update(weight)
     found: list[QuotaUse] = []
     for (project, token), counts in sorted(used.items(), key=lambda item: _order(*item[0])):
-        limits = limits_in_force(config["QUOTAS"], told.get(project, {}))
+        limits = limits_in_force(config.quotas, told.get(project, {}))
         found += _uses_of(project, token, counts, limits)
     return found
 

@@ -47,7 +47,7 @@ class BackendFactory:
         authority = cache(lambda: read_authority(self.database, self.vault))
         return DockerBackend(
             servers,
-            self.config["ENGINE_TIMEOUT_SECONDS"],
+            self.config.engine_timeout_seconds,
             self.code,
             lambda: issue_certificate(authority(), hosts),
         )
@@ -55,7 +55,7 @@ class BackendFactory:
     def _build_sql(self, name: str) -> Backend:
         config = self.config
         servers, limits = config.servers[name], config.limits(name)
-        timeout, connections = config["ENGINE_TIMEOUT_SECONDS"], config["ENGINE_CONNECTIONS"]
+        timeout, connections = config.engine_timeout_seconds, config.engine_connections
         recorded = partial(self.admin_secrets.recorded, name)
         if name == "mysql":
             from provisioning.backends.mysql import MySQLBackend

@@ -117,7 +117,7 @@ _INSERT_JOB = insert(Job.__table__)  # type: ignore[arg-type]
 
 def _claim(installation: Installation, backend: str, server: str, size: int) -> list[_Removal]:
     """Turn a batch over to delete jobs that this process has begun, in one transaction."""
-    seconds = installation.config["CLAIM_SECONDS"]
+    seconds = installation.config.claim_seconds
     start = time.monotonic()
     with installation.database.write() as session:
         if read_observation(session) is not None:

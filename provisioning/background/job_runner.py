@@ -53,7 +53,7 @@ def run_job(installation: Installation, job_id: int, backends: Collection[str]) 
     job = claimed.job
     failpoint(f"{job.command}.claimed")
     try:
-        if job.attempts > installation.config["JOB_ATTEMPTS"]:
+        if job.attempts > installation.config.job_attempts:
             _give_up(installation, claimed)
         elif job.command is JobCommand.CREATE:
             Creation(installation, claimed).run()

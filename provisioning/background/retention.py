@@ -23,12 +23,12 @@ def forget_old(installation: Installation) -> int:
     """
     forgotten = 0
     # Unfinished jobs and live credentials have no end.
-    for model, end, key, batch in (
-        (Job, Job.ended_at, "JOB_RETENTION", BATCH),
-        (Credentials, Credentials.dropped_at, "JOB_RETENTION", BATCH),
-        (Event, Event.time, "EVENT_RETENTION", EVENT_BATCH),
+    jobs, events = installation.config.job_retention, installation.config.event_retention
+    for model, end, seconds, batch in (
+        (Job, Job.ended_at, jobs, BATCH),
+        (Credentials, Credentials.dropped_at, jobs, BATCH),
+        (Event, Event.time, events, EVENT_BATCH),
     ):
-        seconds = installation.config[key]
         if seconds is None:
             continue
         old = select(model.id).where(end < now_ms() - seconds * 1000).order_by(end).limit(batch)

@@ -92,7 +92,7 @@ def workers() -> None:
     config = configuration.load()
     table = Table("process", "silent for", "jobs", "credentials")
     for holder in administration.find_holders(open_database()):
-        silent = max(config["CLAIM_SECONDS"] - holder.left / 1000, 0)
+        silent = max(config.claim_seconds - holder.left / 1000, 0)
         table.add_row(
             holder.name,
             f"{silent:.0f} s",

@@ -31,8 +31,9 @@ def show_config(reference: bool) -> None:
         click.echo(configuration.reference(), nl=False)
         return
     config = configuration.load()
+    values = config.by_variable()
     for key in KEYS:
-        value = config[key.name]
+        value = values[key.name]
         shown = "********" if key.secret and _is_set(value) else value
         if isinstance(shown, tuple):
             shown = ",".join(map(str, shown))

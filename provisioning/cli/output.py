@@ -15,7 +15,7 @@ WIDE = 1000
 def open_database() -> Database:
     """Return the state database of the environment."""
     config = configuration.load()
-    return Database(config["STATE_URL"], config["STATE_CONNECTIONS"])
+    return Database(config.state_url, config.state_connections)
 
 
 def print_table(table: Table) -> None:

@@ -45,7 +45,7 @@ def certificate() -> None:
     # Where there are no sandboxes, its library need not be loaded.
     from provisioning.backends.docker.certificate import read_authority
 
-    vault = Vault(configuration.load()["ENCRYPTION_KEYS"])
+    vault = Vault(configuration.load().encryption_keys)
     click.echo(read_authority(open_database(), vault).certificate_pem.decode(), nl=False)
 
 

@@ -56,7 +56,7 @@ def rotate() -> None:
     Before, restart every process with the new key in front of the old ones. After, the old ones
     can go, if this command says so. It can be ended and started again at any time.
     """
-    vault = Vault(configuration.load()["ENCRYPTION_KEYS"])
+    vault = Vault(configuration.load().encryption_keys)
     left = rotate_keys(open_database(), vault, _report)
     for column, tally in left.items():
         if tally.unreadable:

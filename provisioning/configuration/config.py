@@ -6,7 +6,7 @@ and the configuration reference are all made from it.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,16 @@ from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.origins import read_address
 from provisioning.configuration.servers import KINDS, url_key
 from provisioning.configuration.servers_file import read_servers
-from provisioning.configuration.settings import KEYS, Key, lifetime_key, limit_key
+from provisioning.configuration.settings import (
+    BACKEND_KEYS,
+    GENERAL_KEYS,
+    KEYS,
+    Key,
+    Settings,
+    feature_key,
+    lifetime_key,
+    limit_key,
+)
 from provisioning.errors import ConfigurationError
 
 #: Seconds, a century: a project may have any number, of which not all are times.
@@ -37,16 +46,24 @@ class Lifetime:
     maximum: int | None
 
 
-@dataclass(frozen=True)
-class Config:
-    """The parsed configuration. ``values`` holds every key of ``KEYS`` by name."""
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """The parsed configuration: an attribute for each setting, and what backends have."""
 
-    values: Mapping[str, Any]
+    #: The values of the backends' variables, by name.
+    by_backend: Mapping[str, Any] = field(default_factory=dict)
     #: The configured servers by backend.
     servers: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
+    def by_variable(self) -> dict[str, Any]:
+        """Return the values of ``KEYS`` by name."""
+        general = {key.name: getattr(self, name) for name, key in GENERAL_KEYS.items()}
+        return {**general, **self.by_backend}
+
+    def required_feature(self, backend: str) -> str:
+        """Return the project feature that a backend is created with only; empty is none."""
+        feature: str = self.by_backend[feature_key(backend)]
+        return feature
 
     def lifetime(
         self,
@@ -61,7 +78,7 @@ class Config:
         """
         return Lifetime(
             seconds=self._seconds(backend, type_, limits, server),
-            maximum=self.values[lifetime_key(backend, type_, maximum=True)],
+            maximum=self.by_backend[lifetime_key(backend, type_, maximum=True)],
         )
 
     def _seconds(
@@ -74,15 +91,15 @@ class Config:
             if configured.name == server and type_ in configured.lifetimes:
                 seconds: int | None = configured.lifetimes[type_]
                 return seconds
-        own: int | None = self.values[lifetime_key(backend, type_)]
+        own: int | None = self.by_backend[lifetime_key(backend, type_)]
         return own
 
     def limits(self, backend: str) -> dict[str, Limits]:
         """Return the limits of a database backend's logins, by type."""
         return {
             type_: Limits(
-                connections=self.values[limit_key(backend, type_, "connections")],
-                statement_seconds=self.values[limit_key(backend, type_, "statement_seconds")],
+                connections=self.by_backend[limit_key(backend, type_, "connections")],
+                statement_seconds=self.by_backend[limit_key(backend, type_, "statement_seconds")],
             )
             for type_ in BACKENDS[backend].types
         }
@@ -90,18 +107,20 @@ class Config:
 
 def load(environment: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration; raise ``ConfigurationError`` naming the key that is wrong."""
-    values = {key.name: _value(key, environment) for key in KEYS}
-    if values["CALLBACK_HOSTS"] and not values["CALLBACK_SECRET"].reveal():
+    general: dict[str, Any] = {name: _value(key, environment) for name, key in GENERAL_KEYS.items()}
+    by_backend = {key.name: _value(key, environment) for key in BACKEND_KEYS}
+    urls = {backend: by_backend[url_key(backend)] for backend in KINDS}
+    unserved = Config(**general, by_backend=by_backend)
+    if unserved.callback_hosts and not unserved.callback_secret.reveal():
         raise ConfigurationError("CALLBACK_SECRET is not set: CALLBACK_HOSTS need it")
-    _require_allowed_warnings(values)
-    urls = {backend: values[url_key(backend)] for backend in KINDS}
-    return Config(values=values, servers=read_servers(urls, values["SERVERS_FILE"]))
+    _require_allowed_warnings(unserved)
+    return replace(unserved, servers=read_servers(urls, unserved.servers_file))
 
 
-def _require_allowed_warnings(values: Mapping[str, Any]) -> None:
-    url = values["WARNING_URL"].reveal()
+def _require_allowed_warnings(config: Config) -> None:
+    url = config.warning_url.reveal()
     try:
-        allowed = not url or read_address(url).origin in values["CALLBACK_HOSTS"]
+        allowed = not url or read_address(url).origin in config.callback_hosts
     except ValueError as problem:
         raise ConfigurationError(f"WARNING_URL: {problem}") from None
     if not allowed:

@@ -1,18 +1,21 @@
 """Every environment variable, once: its form, its default and what it means."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from provisioning.configuration.catalog import BACKENDS, BackendRules
 from provisioning.configuration.durations import read_leads as _leads
 from provisioning.configuration.durations import read_lifetime as _lifetime
 from provisioning.configuration.durations import read_seconds as _seconds
 from provisioning.configuration.origins import read_origins
-from provisioning.configuration.quota_limits import read_defaults
+from provisioning.configuration.quota_limits import Defaults, read_defaults
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import KINDS, SQLServer, url_key
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,193 @@ def _prefix(value: str) -> str:
     return value
 
 
+#: What `_setting` keeps of a variable in the metadata of its field.
+_KEY = "key"
+
+
+def _setting(
+    parse: Callable[[str], T], default: str | None, help: str, *, secret: bool = False
+) -> T:
+    """Declare an attribute that is read from the variable of its name, in upper case.
+
+    It is typed as what the parser returns, which mypy compares with the annotation.
+    """
+    declared: Any = field(
+        metadata={_KEY: partial(Key, parse=parse, default=default, help=help, secret=secret)}
+    )
+    return cast(T, declared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings that concern no single backend, each read from the variable of its name."""
+
+    state_url: Secret = _setting(
+        _secret,
+        None,
+        "The state database: `sqlite:////path/state.db`, "
+        "`postgresql+psycopg2://user:password@host/db` or `mysql+pymysql://user:password@host/db`.",
+        secret=True,
+    )
+    state_connections: int = _setting(
+        _whole(1), "16", "State database connections a process may hold."
+    )
+    broker_url: Secret = _setting(
+        _secret,
+        None,
+        "The Celery broker that wakes workers, `redis://:password@host:port/0` or `amqp://...`.",
+        secret=True,
+    )
+    encryption_keys: tuple[Secret, ...] = _setting(
+        _keys,
+        None,
+        "Keys that passwords are stored under, separated by commas; the first encrypts. "
+        "`provisioning keys generate` makes one.",
+        secret=True,
+    )
+    public_url: str = _setting(
+        _text, "", "Where callers reach the service; empty: read off each request."
+    )
+    name_prefix: str | None = _setting(
+        _prefix, None, "Start of every object name; unset: a code made once."
+    )
+    storage_api_url: str = _setting(
+        _text, "", "Storage API that verifies tokens; empty: local tokens."
+    )
+    storage_directory: str = _setting(
+        _text,
+        "",
+        "Directory with the tables and files of sandboxes, where there is no Storage API.",
+    )
+    token_cache_seconds: int = _setting(
+        _seconds, "60s", "How long a verified token is trusted; 0 is off."
+    )
+    token_timeout_seconds: int = _setting(_seconds, "10s", "Longest wait for the Storage API.")
+    project_flags_check: bool = _setting(
+        _switch, "on", "Refuse backends that the project's flags exclude."
+    )
+    maintenance_message: str = _setting(
+        _text, "", "When set, every API call but those of operators is 503 with this text."
+    )
+    manage_calls_per_minute: int = _setting(
+        _whole(0),
+        "120",
+        "Calls of one management token that a front process answers in a minute; 0 is no limit.",
+    )
+    body_limit_bytes: int = _setting(_whole(1024), str(10 * 1024 * 1024), "Largest request body.")
+    creation_limit_seconds: int = _setting(
+        _seconds, "120s", "Longest wait of a create for its object."
+    )
+    delete_wait_seconds: int = _setting(_seconds, "30s", "Wait of a delete or kill without Prefer.")
+    waiting_requests: int = _setting(
+        _whole(1),
+        "12",
+        "Requests of one front process that may wait for jobs; further ones are answered at once.",
+    )
+    streams: int = _setting(
+        _whole(0),
+        "4",
+        "Streams of jobs that one front process keeps open; further ones are 503. They take "
+        "places of WAITING_REQUESTS.",
+    )
+    stream_seconds: int = _setting(
+        _seconds, "5m", "Longest stream of a job; then its reader comes back."
+    )
+    retry_after_seconds: int = _setting(_seconds, "10s", "The Retry-After of 503 answers.")
+    claim_seconds: int = _setting(
+        _seconds, "10s", "After this silence another process takes work over."
+    )
+    sweep_seconds: int = _setting(_seconds, "3s", "Pause between two recovery and expiry sweeps.")
+    orphan_check_seconds: int = _setting(
+        _seconds,
+        "1h",
+        "Pause between two comparisons of the servers with the state, which remove nothing; 0 is "
+        "none.",
+    )
+    project_parallel_jobs: int = _setting(
+        _whole(0),
+        "0",
+        "Jobs of one project that run at once, where its token tells no "
+        "`components.jobsParallelism`; 0 is no limit.",
+    )
+    waiting_jobs_per_project: int = _setting(
+        _whole(0),
+        "2000",
+        "Waiting jobs of a project above which requests for more are 503; 0 is no limit.",
+    )
+    waiting_jobs: int = _setting(
+        _whole(0),
+        "20000",
+        "Waiting jobs in all above which requests for more are 503; 0 is no limit.",
+    )
+    quotas: Defaults = _setting(
+        read_defaults,
+        "",
+        "Limits of what one project has at once, where its token tells none of these: such as "
+        "`credentials=100,credentials.soft=80,token.containers=2`; see operations.",
+    )
+    job_retry_seconds: int = _setting(
+        _seconds, "5m", "How long a failing job is tried, from its start."
+    )
+    job_attempts: int = _setting(
+        _whole(1), "20", "How often a job is tried, if its workers die of it."
+    )
+    job_retention: int | None = _setting(
+        _lifetime,
+        "90d",
+        "How long finished jobs and dropped credentials are kept; `none` is for ever.",
+    )
+    event_retention: int | None = _setting(
+        _lifetime, "90d", "How long events are kept; `none` is for ever."
+    )
+    servers_file: str = _setting(
+        _text,
+        "",
+        "TOML file with a table such as `[[mysql]]` for each server, for several servers.",
+    )
+    engine_timeout_seconds: int = _setting(
+        _seconds, "10s", "Longest wait for one statement or call."
+    )
+    engine_connections: int = _setting(_whole(1), "4", "Admin connections per server and process.")
+    callback_hosts: tuple[str, ...] = _setting(
+        read_origins,
+        "",
+        "Hosts that may be told of a job's end, separated by commas: `hooks.example.com` (HTTPS), "
+        "`hooks.example.com:8443`, `http://localhost:1234`; empty: none.",
+    )
+    callback_secret: Secret = _setting(
+        _secret, "", "Signs what these hosts are told; required with CALLBACK_HOSTS.", secret=True
+    )
+    callback_timeout_seconds: int = _setting(
+        _seconds, "10s", "Longest wait for the answer of such a host."
+    )
+    callback_retry_seconds: int = _setting(
+        _seconds, "6h", "How long it is tried to tell of a job's end."
+    )
+    warnings: tuple[int, ...] = _setting(
+        _leads,
+        "24h,1h",
+        "How long before their end the owners of credentials are warned, separated by commas; "
+        "empty: not at all.",
+    )
+    warning_url: Secret = _setting(
+        _secret,
+        "",
+        "Where these warnings are posted, signed as callbacks are; its host has to be one of "
+        "CALLBACK_HOSTS.",
+        secret=True,
+    )
+    sandbox_grace: int = _setting(
+        _seconds,
+        "0",
+        "How much longer a sandbox lives, once, if somebody works in it at its end; 0: no longer.",
+    )
+    log_format: str = _setting(_choice("console", "json"), "console", "Form of the log lines.")
+    log_level: str = _setting(
+        _choice("debug", "info", "warning", "error"), "info", "Least level to log."
+    )
+
+
 def lifetime_key(backend: str, type_: str, *, maximum: bool = False) -> str:
     """Return the variable that sets a lifetime, such as ``MYSQL_SANDBOX_LIFETIME``."""
     name = f"{backend}_{type_}".upper().replace("-", "_")
@@ -82,9 +272,13 @@ def limit_key(backend: str, type_: str, limit: str) -> str:
     return f"{backend}_{type_}_{limit}".upper().replace("-", "_")
 
 
+def feature_key(backend: str) -> str:
+    """Return the variable of a required feature, such as ``MYSQL_REQUIRED_FEATURE``."""
+    return f"{backend}_REQUIRED_FEATURE".upper().replace("-", "_")
+
+
 def _backend_keys(backend: str) -> list[Key]:
     rules = BACKENDS[backend]
-    prefix = backend.upper().replace("-", "_")
     if issubclass(KINDS[backend], SQLServer):
         server = f"Admin login of one {backend} server, `{backend}://user:password@host:port`"
     else:
@@ -99,7 +293,7 @@ def _backend_keys(backend: str) -> list[Key]:
             secret=True,
         ),
         Key(
-            f"{prefix}_REQUIRED_FEATURE",
+            feature_key(backend),
             _text,
             "",
             f"A project feature without which {backend} is refused on creation (403).",
@@ -158,163 +352,10 @@ def _limit_keys(rules: BackendRules, type_: str) -> list[Key]:
     ]
 
 
-KEYS: tuple[Key, ...] = (
-    Key(
-        "STATE_URL",
-        _secret,
-        None,
-        "The state database: `sqlite:////path/state.db`, "
-        "`postgresql+psycopg2://user:password@host/db` or `mysql+pymysql://user:password@host/db`.",
-        secret=True,
-    ),
-    Key("STATE_CONNECTIONS", _whole(1), "16", "State database connections a process may hold."),
-    Key(
-        "BROKER_URL",
-        _secret,
-        None,
-        "The Celery broker that wakes workers, `redis://:password@host:port/0` or `amqp://...`.",
-        secret=True,
-    ),
-    Key(
-        "ENCRYPTION_KEYS",
-        _keys,
-        None,
-        "Keys that passwords are stored under, separated by commas; the first encrypts. "
-        "`provisioning keys generate` makes one.",
-        secret=True,
-    ),
-    Key("PUBLIC_URL", _text, "", "Where callers reach the service; empty: read off each request."),
-    Key("NAME_PREFIX", _prefix, None, "Start of every object name; unset: a code made once."),
-    Key("STORAGE_API_URL", _text, "", "Storage API that verifies tokens; empty: local tokens."),
-    Key(
-        "STORAGE_DIRECTORY",
-        _text,
-        "",
-        "Directory with the tables and files of sandboxes, where there is no Storage API.",
-    ),
-    Key("TOKEN_CACHE_SECONDS", _seconds, "60s", "How long a verified token is trusted; 0 is off."),
-    Key("TOKEN_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for the Storage API."),
-    Key("PROJECT_FLAGS_CHECK", _switch, "on", "Refuse backends that the project's flags exclude."),
-    Key(
-        "MAINTENANCE_MESSAGE",
-        _text,
-        "",
-        "When set, every API call but those of operators is 503 with this text.",
-    ),
-    Key(
-        "MANAGE_CALLS_PER_MINUTE",
-        _whole(0),
-        "120",
-        "Calls of one management token that a front process answers in a minute; 0 is no limit.",
-    ),
-    Key("BODY_LIMIT_BYTES", _whole(1024), str(10 * 1024 * 1024), "Largest request body."),
-    Key("CREATION_LIMIT_SECONDS", _seconds, "120s", "Longest wait of a create for its object."),
-    Key("DELETE_WAIT_SECONDS", _seconds, "30s", "Wait of a delete or kill without Prefer."),
-    Key(
-        "WAITING_REQUESTS",
-        _whole(1),
-        "12",
-        "Requests of one front process that may wait for jobs; further ones are answered at once.",
-    ),
-    Key(
-        "STREAMS",
-        _whole(0),
-        "4",
-        "Streams of jobs that one front process keeps open; further ones are 503. They take "
-        "places of WAITING_REQUESTS.",
-    ),
-    Key("STREAM_SECONDS", _seconds, "5m", "Longest stream of a job; then its reader comes back."),
-    Key("RETRY_AFTER_SECONDS", _seconds, "10s", "The Retry-After of 503 answers."),
-    Key("CLAIM_SECONDS", _seconds, "10s", "After this silence another process takes work over."),
-    Key("SWEEP_SECONDS", _seconds, "3s", "Pause between two recovery and expiry sweeps."),
-    Key(
-        "ORPHAN_CHECK_SECONDS",
-        _seconds,
-        "1h",
-        "Pause between two comparisons of the servers with the state, which remove nothing; 0 is "
-        "none.",
-    ),
-    Key(
-        "PROJECT_PARALLEL_JOBS",
-        _whole(0),
-        "0",
-        "Jobs of one project that run at once, where its token tells no "
-        "`components.jobsParallelism`; 0 is no limit.",
-    ),
-    Key(
-        "WAITING_JOBS_PER_PROJECT",
-        _whole(0),
-        "2000",
-        "Waiting jobs of a project above which requests for more are 503; 0 is no limit.",
-    ),
-    Key(
-        "WAITING_JOBS",
-        _whole(0),
-        "20000",
-        "Waiting jobs in all above which requests for more are 503; 0 is no limit.",
-    ),
-    Key(
-        "QUOTAS",
-        read_defaults,
-        "",
-        "Limits of what one project has at once, where its token tells none of these: such as "
-        "`credentials=100,credentials.soft=80,token.containers=2`; see operations.",
-    ),
-    Key("JOB_RETRY_SECONDS", _seconds, "5m", "How long a failing job is tried, from its start."),
-    Key("JOB_ATTEMPTS", _whole(1), "20", "How often a job is tried, if its workers die of it."),
-    Key(
-        "JOB_RETENTION",
-        _lifetime,
-        "90d",
-        "How long finished jobs and dropped credentials are kept; `none` is for ever.",
-    ),
-    Key("EVENT_RETENTION", _lifetime, "90d", "How long events are kept; `none` is for ever."),
-    Key(
-        "SERVERS_FILE",
-        _text,
-        "",
-        "TOML file with a table such as `[[mysql]]` for each server, for several servers.",
-    ),
-    Key("ENGINE_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for one statement or call."),
-    Key("ENGINE_CONNECTIONS", _whole(1), "4", "Admin connections per server and process."),
-    Key(
-        "CALLBACK_HOSTS",
-        read_origins,
-        "",
-        "Hosts that may be told of a job's end, separated by commas: `hooks.example.com` (HTTPS), "
-        "`hooks.example.com:8443`, `http://localhost:1234`; empty: none.",
-    ),
-    Key(
-        "CALLBACK_SECRET",
-        _secret,
-        "",
-        "Signs what these hosts are told; required with CALLBACK_HOSTS.",
-        secret=True,
-    ),
-    Key("CALLBACK_TIMEOUT_SECONDS", _seconds, "10s", "Longest wait for the answer of such a host."),
-    Key("CALLBACK_RETRY_SECONDS", _seconds, "6h", "How long it is tried to tell of a job's end."),
-    Key(
-        "WARNINGS",
-        _leads,
-        "24h,1h",
-        "How long before their end the owners of credentials are warned, separated by commas; "
-        "empty: not at all.",
-    ),
-    Key(
-        "WARNING_URL",
-        _secret,
-        "",
-        "Where these warnings are posted, signed as callbacks are; its host has to be one of "
-        "CALLBACK_HOSTS.",
-        secret=True,
-    ),
-    Key(
-        "SANDBOX_GRACE",
-        _seconds,
-        "0",
-        "How much longer a sandbox lives, once, if somebody works in it at its end; 0: no longer.",
-    ),
-    Key("LOG_FORMAT", _choice("console", "json"), "console", "Form of the log lines."),
-    Key("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "Least level to log."),
-    *(key for backend in KINDS for key in _backend_keys(backend)),
-)
+#: The variables of the settings, by attribute.
+GENERAL_KEYS: Mapping[str, Key] = {
+    setting.name: setting.metadata[_KEY](setting.name.upper()) for setting in fields(Settings)
+}
+#: The variables of the backends: their servers, lifetimes and limits.
+BACKEND_KEYS: tuple[Key, ...] = tuple(key for backend in KINDS for key in _backend_keys(backend))
+KEYS: tuple[Key, ...] = (*GENERAL_KEYS.values(), *BACKEND_KEYS)

@@ -56,10 +56,10 @@ class NewCredentials:
 def require_enabled(config: Config, rules: BackendRules, principal: Principal) -> None:
     """Raise ``BackendDisabled`` unless the project may use the backend (contract 5.5)."""
     refused = errors.BackendDisabled(rules.name, principal.project_id)
-    feature = config.values.get(rules.name.upper().replace("-", "_") + "_REQUIRED_FEATURE")
+    feature = config.required_feature(rules.name)
     if feature and feature not in principal.features:
         raise refused
-    if not config["PROJECT_FLAGS_CHECK"] or rules.project_flag is None:
+    if not config.project_flags_check or rules.project_flag is None:
         return
     if principal.flags.get(rules.project_flag, True):
         return
@@ -87,7 +87,7 @@ def get_or_create(
     if backend is None:
         raise errors.BackendUnavailable(rules.name)
     wanted = NewCredentials(caller.principal, backend, type_, public_key, ttl)
-    end = time.monotonic() + installation.config["CREATION_LIMIT_SECONDS"]
+    end = time.monotonic() + installation.config.creation_limit_seconds
     pauses = POLLING.pauses()
     while time.monotonic() < end:
         row, now = read_slot(installation, wanted.slot)
@@ -181,7 +181,7 @@ def _create(
 def _take_over_creation(installation: Installation, row: Credentials) -> bool:
     """Finish a creation whose process died; return False while somebody works on it."""
     with installation.database.write() as session:
-        lease = take(session, Credentials, row.id, installation.config["CLAIM_SECONDS"])
+        lease = take(session, Credentials, row.id, installation.config.claim_seconds)
         if lease is None:
             return False
         row = session.get_one(Credentials, row.id)
@@ -252,7 +252,7 @@ def _record_intent(
     if server is None:
         raise errors.BackendUnavailable(backend.name)
     row = new_row(installation, wanted, server, now)
-    seconds = installation.config["CLAIM_SECONDS"]
+    seconds = installation.config.claim_seconds
     start = time.monotonic()
     reserving = installation.quotas.reserving(owner, caller.run_id, backend.name, [wanted.slot])
     try:

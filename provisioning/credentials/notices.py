@@ -26,12 +26,12 @@ def deliver(installation: Installation, notice_id: int) -> None:
     with installation.database.write() as session:
         if session.execute(due_notices().where(Notice.id == notice_id)).first() is None:
             return
-        lease = take(session, Notice, notice_id, installation.config["CLAIM_SECONDS"])
+        lease = take(session, Notice, notice_id, installation.config.claim_seconds)
         if lease is None:
             return
         notice = session.get_one(Notice, notice_id)
         row = session.get(Credentials, notice.credentials_id)
-        wanted = installation.config["WARNING_URL"].reveal()
+        wanted = installation.config.warning_url.reveal()
         if row is None or not wanted or not _is_true(row, notice):
             _forget(session, lease)
             return
@@ -63,7 +63,7 @@ def _try(installation: Installation, row: Credentials, notice: Notice, now: int)
         "leadSeconds": notice.lead,
         "canExtend": is_extendable(config, row, now),
     }
-    return send(config, config["WARNING_URL"].reveal(), content, now // 1000)
+    return send(config, config.warning_url.reveal(), content, now // 1000)
 
 
 def _settle(
@@ -73,7 +73,7 @@ def _settle(
     lease: Lease,
     failure: str | None,
 ) -> None:
-    longest = installation.config["CALLBACK_RETRY_SECONDS"] * 1000
+    longest = installation.config.callback_retry_seconds * 1000
     with installation.database.write() as session:
         if failure is None:
             _forget(session, lease)

@@ -343,7 +343,7 @@ def close_vanished(session: Session, row: Credentials) -> bool:
 def resume(installation: Installation, credentials_id: int) -> None:
     """Take over a row that was left in the middle of a creation or a removal."""
     with installation.database.write() as session:
-        lease = take(session, Credentials, credentials_id, installation.config["CLAIM_SECONDS"])
+        lease = take(session, Credentials, credentials_id, installation.config.claim_seconds)
         row = session.get(Credentials, credentials_id)
         if lease is not None and row is not None:
             # Counted beforehand: what kills whoever takes it up is taken up ever less often.

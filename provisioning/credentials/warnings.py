@@ -46,7 +46,7 @@ def attend_at(config: Config, row: Credentials, now: int, *, tried: bool = False
     end = row.ends_at
     if end is None or end <= now:
         return None
-    starts = starts_of_leads(config["WARNINGS"], row.touched_at, end)
+    starts = starts_of_leads(config.warnings, row.touched_at, end)
     times = [max(start, now) for start in starts if start > (row.warned_at or 0)]
     if has_stale_note(config, row, now):
         times.append(now + NOTE_PAUSE * tried)
@@ -65,14 +65,14 @@ def has_stale_note(config: Config, row: Credentials, now: int) -> bool:
 def may_get_grace(config: Config, row: Credentials) -> bool:
     """Return whether a sandbox would get a grace if somebody works in it at its end."""
     sandbox = BACKENDS[row.backend].asynchronous
-    return sandbox and bool(config["SANDBOX_GRACE"]) and row.grace_until is None
+    return sandbox and bool(config.sandbox_grace) and row.grace_until is None
 
 
 def begun_lead(config: Config, row: Credentials, now: int) -> int | None:
     """Return the shortest lead in seconds that the row's end is within; None outside of all."""
     if row.ends_at is None or row.ends_at <= now:
         return None
-    return reached_lead(config["WARNINGS"], row.touched_at, row.ends_at, now)
+    return reached_lead(config.warnings, row.touched_at, row.ends_at, now)
 
 
 def warning_of(config: Config, row: Credentials, now: int, extendable: bool) -> str | None:
@@ -168,7 +168,7 @@ def _record_warning(
     row.warned_at = now
     detail = {"expiration": format_time(row.ends_at), "leadSeconds": lead}
     record_credentials_event(session, Action.EXPIRING, row, detail=detail)
-    if config["WARNING_URL"].reveal():
+    if config.warning_url.reveal():
         session.add(
             Notice(
                 backend=row.backend,

@@ -22,13 +22,13 @@ def require_queue_space(installation: Installation, project_id: str) -> None:
     It is asked before anything is recorded, and a few that ask at once may all come in.
     """
     waiting = select(Job.id).where(Job.status == JobStatus.WAITING)
-    limits = {
-        "WAITING_JOBS_PER_PROJECT": waiting.where(Job.project_id == project_id),
-        "WAITING_JOBS": waiting,
-    }
+    config = installation.config
+    limits = (
+        (config.waiting_jobs_per_project, waiting.where(Job.project_id == project_id)),
+        (config.waiting_jobs, waiting),
+    )
     with installation.database.read() as session:
-        for key, query in limits.items():
-            limit = installation.config[key]
+        for limit, query in limits:
             if limit and session.scalars(query.offset(limit - 1).limit(1)).first() is not None:
                 raise errors.QueueFull
 

@@ -53,7 +53,7 @@ def read_callback_url(config: Config, text: str) -> Secret:
         origin = read_address(text).origin
     except ValueError as problem:
         raise errors.ParameterInvalid(PARAMETER, str(problem)) from None
-    if origin not in config["CALLBACK_HOSTS"]:
+    if origin not in config.callback_hosts:
         raise errors.ParameterInvalid(PARAMETER, "this host is not one that may be called")
     return Secret(text)
 
@@ -90,7 +90,7 @@ def due_callbacks() -> Select[int, str]:
 
 def is_due(installation: Installation, job_id: int) -> bool:
     """Return whether the job has a callback to be tried now."""
-    if not installation.config["CALLBACK_HOSTS"]:
+    if not installation.config.callback_hosts:
         return False
     with installation.database.read() as session:
         return session.execute(due_callbacks().where(Callback.id == job_id)).first() is not None
@@ -101,7 +101,7 @@ def deliver(installation: Installation, job_id: int) -> None:
     with installation.database.write() as session:
         if session.execute(due_callbacks().where(Callback.id == job_id)).first() is None:
             return
-        lease = take(session, Callback, job_id, installation.config["CLAIM_SECONDS"])
+        lease = take(session, Callback, job_id, installation.config.claim_seconds)
         if lease is None:
             return
         row, job = session.get_one(Callback, job_id), session.get_one(Job, job_id)
@@ -123,17 +123,17 @@ def _try(installation: Installation, row: Callback, job: Job, now: int) -> str |
 def send(config: Config, url: str, content: dict[str, Any], now: int) -> str | None:
     """Post a signed message to an allowed address; return why it was not taken, for operators."""
     address = read_address(url)
-    if address.origin not in config["CALLBACK_HOSTS"]:
+    if address.origin not in config.callback_hosts:
         return f"{address.origin} is not in CALLBACK_HOSTS any more"
     body = json.dumps(content).encode()
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "provisioning",
         "X-Provisioning-Timestamp": str(now),
-        "X-Provisioning-Signature": sign(config["CALLBACK_SECRET"], now, body),
+        "X-Provisioning-Signature": sign(config.callback_secret, now, body),
     }
     try:
-        status = _post(address, body, headers, config["CALLBACK_TIMEOUT_SECONDS"])
+        status = _post(address, body, headers, config.callback_timeout_seconds)
     except (OSError, HTTPException) as problem:
         return f"{address.origin}: {type(problem).__name__}"
     return None if 200 <= status < 300 else f"{address.origin}: status {status}"
@@ -169,7 +169,7 @@ def _hang_up(connection: socket.socket) -> None:
 def _settle(
     installation: Installation, row: Callback, job: Job, lease: Lease, failure: str | None
 ) -> None:
-    longest = installation.config["CALLBACK_RETRY_SECONDS"] * 1000
+    longest = installation.config.callback_retry_seconds * 1000
     with installation.database.write() as session:
         if failure is None:
             lease.close(session, state=CallbackState.TAKEN, url="", failure=None)

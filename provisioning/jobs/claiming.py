@@ -59,7 +59,7 @@ def claim_job(installation: Installation, job_id: int, *, yielding: bool = False
 
 
 def _claim(installation: Installation, job_id: int, yielding: bool) -> Claimed:
-    seconds = installation.config["CLAIM_SECONDS"]
+    seconds = installation.config.claim_seconds
     with installation.database.write() as session:
         lease = _take(session, Job, job_id, seconds)
         job = session.get_one(Job, job_id)

@@ -133,9 +133,9 @@ def is_spent(session: Session, job: Job, config: Config) -> bool:
 
     The time that it waited for its turn does not count.
     """
-    if job.attempts >= config["JOB_ATTEMPTS"]:
+    if job.attempts >= config.job_attempts:
         return True
-    began, seconds = job.started_at or job.created_at, config["JOB_RETRY_SECONDS"]
+    began, seconds = job.started_at or job.created_at, config.job_retry_seconds
     return bool(session.execute(select(now_ms() - began > seconds * 1000)).scalar_one())
 
 

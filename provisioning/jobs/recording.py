@@ -148,7 +148,7 @@ def _record(
 
 def parallel_limit_of(config: Config, principal: Principal) -> int | None:
     """Return how many jobs of the caller's project may run at once (contract 9.1.9)."""
-    limit: int = config["PROJECT_PARALLEL_JOBS"]
+    limit = config.project_parallel_jobs
     return principal.limits.get(PARALLEL_LIMIT, limit) or None
 
 

@@ -100,7 +100,7 @@ def _record(
             session.execute(closed)
             session.add(row)
             session.flush()
-            lease = take(session, Credentials, row.id, installation.config["CLAIM_SECONDS"])
+            lease = take(session, Credentials, row.id, installation.config.claim_seconds)
     except IntegrityError:
         raise EngineRefused("the token has one of this type, or the orphan an owner") from None
     if lease is None:

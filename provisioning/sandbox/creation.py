@@ -105,7 +105,7 @@ class Creation:
         cleaning = self._row is not None and self._row.state is CredentialsState.DROPPING
         if self._job.status is not JobStatus.TERMINATING and not cleaning:
             self._give_up(internal_error(problem, describe(problem)))
-        elif self._job.attempts <= 2 * self._installation.config["JOB_ATTEMPTS"]:
+        elif self._job.attempts <= 2 * self._installation.config.job_attempts:
             self.run()
         else:
             self._leave_to_sweep(describe(problem))
@@ -212,7 +212,7 @@ class Creation:
         wanted = NewCredentials(owner, backend, type_, ttl=order.request.ttl)
         row = new_row(installation, wanted, server, now)
         row.port, row.job_id = self._free_port(server), job.id
-        seconds = installation.config["CLAIM_SECONDS"]
+        seconds = installation.config.claim_seconds
         start = time.monotonic()
         try:
             with self._reserving(owner, wanted.slot, order.has_room) as session:

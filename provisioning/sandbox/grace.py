@@ -32,7 +32,7 @@ def attend(installation: Installation, credentials_id: int) -> None:
     An engine that does not answer is asked again after a while: the row was put off before.
     """
     with installation.database.write() as session:
-        lease = take(session, Credentials, credentials_id, installation.config["CLAIM_SECONDS"])
+        lease = take(session, Credentials, credentials_id, installation.config.claim_seconds)
         row, now = session.get(Credentials, credentials_id), read_clock(session)
     if lease is None or row is None:
         return
@@ -95,7 +95,7 @@ def _end_of_grace(config: Config, row: Credentials) -> int:
     end = row.ends_at or 0
     maximum = config.lifetime(row.backend, row.type, server=row.server).maximum
     bound = expiry(Lifetime(None, maximum), row.touched_at, row.created_at)
-    longer: int = end + config["SANDBOX_GRACE"] * SECOND
+    longer: int = end + config.sandbox_grace * SECOND
     return longer if bound is None else max(end, min(longer, bound))
 
 

@@ -22,17 +22,17 @@ def open_storage(
     stop; it is called in pauses, which may last for minutes. What only one of the two needs
     is imported here: fronts and SQL workers need neither.
     """
-    if config["STORAGE_API_URL"]:
+    if config.storage_api_url:
         from provisioning.storage.keboola import KeboolaStorage
         from provisioning.storage.retries import Timeouts
 
-        timeouts = Timeouts(retries=min(config["JOB_RETRY_SECONDS"], Timeouts.retries))
+        timeouts = Timeouts(retries=min(config.job_retry_seconds, Timeouts.retries))
         pause = partial(_pause, check)
-        return KeboolaStorage(config["STORAGE_API_URL"], token, run_id, timeouts, pause)
-    if config["STORAGE_DIRECTORY"]:
+        return KeboolaStorage(config.storage_api_url, token, run_id, timeouts, pause)
+    if config.storage_directory:
         from provisioning.storage.directory import DirectoryStorage
 
-        return DirectoryStorage(Path(config["STORAGE_DIRECTORY"]))
+        return DirectoryStorage(Path(config.storage_directory))
     return None
 
 

@@ -101,7 +101,7 @@ def read_time(service: FaultyService) -> float:
 def test_times_are_those_of_the_state_database(
     mistimed: MistimedService, callers: list[Caller]
 ) -> None:
-    lifetime = mistimed.installation.config["MYSQL_SANDBOX_LIFETIME"]
+    lifetime = mistimed.installation.config.lifetime("mysql", "sandbox").seconds
     for caller in callers:
         number = caller.create()["id"]
         read, extended = caller.read(number).body, caller.extend(number).body

@@ -79,8 +79,7 @@ def test_workers_that_die_in_a_batch_leave_nothing_behind(
 
 def limit(service: FaultyService) -> int:
     """Return the connections that a process may have to one server."""
-    connections: int = service.installation.config["ENGINE_CONNECTIONS"]
-    return connections
+    return service.installation.config.engine_connections
 
 
 def make(service: FaultyService, engine: MySQLEngine, amount: int) -> list[int]:

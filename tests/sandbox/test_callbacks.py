@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from flask.testing import FlaskClient
@@ -199,7 +200,8 @@ def test_a_host_that_is_no_longer_allowed_is_not_called(
 ) -> None:
     job_id = create(front, f"{receiver.origin}/hook")
     work_on(installation, job_id)
-    installation.config.values["CALLBACK_HOSTS"] = ("https://hooks.example.com:443",)  # type: ignore[index]
+    others = ("https://hooks.example.com:443",)
+    installation.config = replace(installation.config, callback_hosts=others)
     deliver(installation, job_id)
     assert receiver.heard == []
     failure = state_of(installation, job_id).failure

@@ -140,7 +140,7 @@ class Registry:
 
     def _is_alive(self, row: RegisteredServer) -> bool:
         """Return whether the server works; log the reason if it does not."""
-        timeout = self._config["ENGINE_TIMEOUT_SECONDS"]
+        timeout = self._config.engine_timeout_seconds
         server = Server(self._config_of(row), timeout, 1, self._recorded)
         try:
             health = check_server(server)

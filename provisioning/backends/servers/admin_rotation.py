@@ -139,7 +139,7 @@ def _works(engine: PasswordBackend, name: str, password: Secret) -> bool:
 
 def _claim(parts: RotationParts, backend: str, name: str) -> tuple[Lease, Secret | None]:
     """Take the server's turn, waiting for the claim of a rotation that died to run out."""
-    seconds = parts.config["CLAIM_SECONDS"]
+    seconds = parts.config.claim_seconds
     end = time.monotonic() + seconds + 1
     while True:
         claimed = parts.admin_secrets.claim(backend, name, seconds)
@@ -181,7 +181,7 @@ def _same_login(one: SQLServer, other: SQLServer) -> bool:
 
 
 def _is_state_login(parts: RotationParts, server: SQLServer) -> bool:
-    url = make_url(parts.config["STATE_URL"].reveal())
+    url = make_url(parts.config.state_url.reveal())
     port = url.port or STATE_PORTS.get(url.get_backend_name())
     return (url.username, port) == (server.user, server.port) and bool(
         _addresses(url.host or "localhost") & _addresses(server.host)

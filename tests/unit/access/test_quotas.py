@@ -246,7 +246,7 @@ def test_a_soft_limit_warns_each_time_and_is_told_of_when_it_is_passed(clean: Qu
 def test_of_fifty_creations_at_once_as_many_as_the_limit_come_through(clean: Queue) -> None:
     """By different tokens, from two processes; what fails gives its place back."""
     project = Project(clean, **{"credentials": 10, "credentials.soft": 4})
-    other = Queue(clean.installation.config["STATE_URL"].reveal())
+    other = Queue(clean.installation.config.state_url.reveal())
     crowds = [project, Project(other, **{"credentials": 10, "credentials.soft": 4})]
     for round_ in range(3):
         barrier = Barrier(50)
@@ -319,9 +319,9 @@ def test_operators_see_what_is_used_against_the_limits(
         session.add(row_of("9", "mysql", "one", "9:mysql:sandbox", project_id="71"))
     config: Config = clean.installation.config
     environment = {
-        "STATE_URL": config["STATE_URL"].reveal(),
-        "BROKER_URL": config["BROKER_URL"].reveal(),
-        "ENCRYPTION_KEYS": config["ENCRYPTION_KEYS"][0].reveal(),
+        "STATE_URL": config.state_url.reveal(),
+        "BROKER_URL": config.broker_url.reveal(),
+        "ENCRYPTION_KEYS": config.encryption_keys[0].reveal(),
         "QUOTAS": "credentials=9,credentials.mysql=3",
         "DOCKER_URL": "unix:///nowhere?memory_mb=700",
     }

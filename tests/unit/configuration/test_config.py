@@ -26,12 +26,12 @@ def test_defaults_are_the_contracts() -> None:
     settings = load()
     assert settings.lifetime("mysql", "sandbox") == config.Lifetime(14 * DAY, None)
     assert settings.lifetime("mysql", "transformations") == config.Lifetime(7 * DAY, None)
-    assert settings["BODY_LIMIT_BYTES"] == 10 * 1024 * 1024
-    assert settings["CREATION_LIMIT_SECONDS"] == 120
-    assert settings["DELETE_WAIT_SECONDS"] == 30
-    assert settings["TOKEN_CACHE_SECONDS"] == 60
-    assert settings["TOKEN_TIMEOUT_SECONDS"] == 10
-    assert settings["NAME_PREFIX"] is None
+    assert settings.body_limit_bytes == 10 * 1024 * 1024
+    assert settings.creation_limit_seconds == 120
+    assert settings.delete_wait_seconds == 30
+    assert settings.token_cache_seconds == 60
+    assert settings.token_timeout_seconds == 10
+    assert settings.name_prefix is None
 
 
 @pytest.mark.parametrize("name", ["STATE_URL", "BROKER_URL", "ENCRYPTION_KEYS"])
@@ -116,7 +116,7 @@ def test_a_servers_wrong_lifetime_is_explained(lifetimes: str, said: str) -> Non
 
 
 def test_an_empty_prefix_is_a_choice_of_its_own() -> None:
-    assert load(NAME_PREFIX="")["NAME_PREFIX"] == ""
+    assert load(NAME_PREFIX="").name_prefix == ""
 
 
 def test_one_server_comes_from_a_url() -> None:
