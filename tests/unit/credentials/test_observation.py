@@ -89,7 +89,7 @@ def test_what_is_made_or_asked_for_since_is_removed(queue: Queue, server: Server
     observe(queue.installation.database, "a test")
     with queue.installation.database.read() as session:
         now = read_clock(session)
-    drop_objects(queue.installation, row, lease(), told_at=now)
+    drop_objects(queue.installation, row, lease(), requested_at=now)
     row.created_at = now
     drop_objects(queue.installation, row, lease())
     assert server.dropped == [number, number]
