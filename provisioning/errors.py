@@ -1,13 +1,54 @@
 """The domain's errors: one tree, each with the stable reason code of contract section 3.
 
 The messages are what a caller may read: they never hold a secret, an admin host or SQL.
+
+ConfigurationError
+ProvisioningError
+    # What a caller sent
+    BadJson
+    BackendUnknown
+    BackendAsyncOnly
+    BackendSyncOnly
+    TypeInvalid
+    ParameterUnknown
+    ParameterMissing
+    ParameterInvalid
+    ParametersContradict
+    QueryInvalid
+    # Who sent it
+    TokenMissing
+    TokenInvalid
+    TokenRefused
+    TokenServiceUnavailable
+    ProjectDisabled
+    ManageTokenMissing
+    ManageTokenInvalid
+    RateLimited
+    ServiceMaintenance
+    Observing
+    BackendDisabled
+    QuotaExceeded
+    # What it is about
+    CredentialsNotFound
+    JobNotFound
+    ServerNotFound
+    ServerNotAlive
+    JobFinished
+    CannotExtend
+    # What the service depends on
+    BackendUnavailable
+    QueueFull
+    CreationInProgress
+    StateUnavailable
+    TooManyStreams
+    JobFailed
 """
 
 from collections.abc import Iterable
 
 
 class ProvisioningError(Exception):
-    """Anything the service answers in place of a result. ``reason`` is for programs."""
+    """What the service answers instead of a result. ``reason`` is for programs."""
 
     reason = "internal"
 
