@@ -2,8 +2,8 @@
 
 What counts is slots: one that holds a live credential, and one for which a job that creates a
 sandbox waits or works. So a request for what is there, or on its way, is never refused, and
-whatever fails gives its place back by itself. What is being removed does not count: whoever
-deletes has made room, however long the removal takes.
+what fails gives its place back by itself. What is being removed does not count: a
+delete makes room at once, however long the removal takes.
 
 Creations of a project with limits go one by one between the count and their record, by the lock
 of the project's row; a project without limits takes no lock and counts nothing.

@@ -46,7 +46,7 @@ class Caller:
     principal: Principal
     token: Secret
     run_id: str = ""
-    #: The operator's name in events, who does it in the place of the owner.
+    #: The operator's name in events, who acts for the owner.
     operator: str | None = None
 
 

@@ -1,7 +1,7 @@
 """Removes what has expired: in batches, a few of them at once on each server.
 
 An expired credential is nobody's to see, so there is no hurry to turn thousands of them into
-waiting jobs, behind which others would have to wait. Whoever has room takes a batch: one
+waiting jobs that others would have to wait for. A worker with room takes a batch: one
 transaction records the delete jobs, as begun by this process, and another one their ends. What
 dies or fails in between are jobs like any others, which a sweep finds.
 """
@@ -274,7 +274,7 @@ def _delay(installation: Installation, one: _Removal, problem: Exception) -> Non
 
 
 def _hand_back(installation: Installation, rest: list[_Removal]) -> None:
-    """Leave jobs that were not tried to whoever takes them up next."""
+    """Leave the jobs that were not tried to the next sweep."""
     for one in rest:
         try:
             with installation.database.write() as session:

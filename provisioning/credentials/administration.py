@@ -1,4 +1,4 @@
-"""What operators see of credentials, and do to them in the place of their owners."""
+"""What operators see of credentials, and do to them on behalf of their owners."""
 
 from collections.abc import Mapping, Sequence
 
@@ -55,7 +55,7 @@ def extend_credentials(
 ) -> changes.Extension:
     """Start the lifetime anew; raise what `changes.extend` does."""
     row = get_credentials(installation.database, credentials_id)
-    caller = _in_place_of_owner(installation, operator, row)
+    caller = _on_behalf_of_owner(installation, operator, row)
     return changes.extend(installation, caller, row.backend, str(row.id))
 
 
@@ -76,18 +76,18 @@ def protect_credentials(
 def drop_credentials(installation: Installation, operator: Operator, credentials_id: int) -> Job:
     """Record a delete job, to be run by a worker; raise what `changes.request_drop` does."""
     row = get_credentials(installation.database, credentials_id)
-    caller = _in_place_of_owner(installation, operator, row)
+    caller = _on_behalf_of_owner(installation, operator, row)
     return changes.request_drop(installation, caller, row.backend, str(row.id))
 
 
 def kill_sessions(installation: Installation, operator: Operator, credentials_id: int) -> Job:
     """Record a kill job, to be run by a worker; raise what `changes.request_kill` does."""
     row = get_credentials(installation.database, credentials_id)
-    caller = _in_place_of_owner(installation, operator, row)
+    caller = _on_behalf_of_owner(installation, operator, row)
     return changes.request_kill(installation, caller, row.backend, str(row.id))
 
 
-def _in_place_of_owner(installation: Installation, operator: Operator, row: Credentials) -> Caller:
+def _on_behalf_of_owner(installation: Installation, operator: Operator, row: Credentials) -> Caller:
     """Return a caller with the owner's rights; events name the operator."""
     owner = Principal(
         token_id=row.token_id,

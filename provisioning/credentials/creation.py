@@ -78,7 +78,7 @@ def get_or_create(
     """Return the caller's credential of the type, made now if there is none (contract 6.1).
 
     ``public_key`` is the caller's own, as `backends.key_pairs` keeps it; ``ttl`` are the
-    seconds that a new one is to live, in the place of its full lifetime. Raises
+    seconds that a new one is to live, instead of its full lifetime. Raises
     ``ParameterInvalid`` when the credential has another one, ``QuotaExceeded`` when
     its project has no room for a new one, ``BackendUnavailable`` when no server can make it,
     and ``CreationInProgress`` after the creation limit, while the creation goes on.

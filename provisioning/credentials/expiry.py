@@ -14,7 +14,7 @@ from provisioning.state.models import Credentials, Job
 
 def retire(session: Session, row: Credentials) -> None:
     """Turn an expired row over to a delete job, unless it was extended or taken meanwhile."""
-    # Before the row's lock: whoever needs both takes them in this order.
+    # Before the row's lock: all that need both take them in this order.
     (numbers,) = take_local_numbers(session, 1)
     still = (
         select(Credentials)

@@ -1,7 +1,7 @@
 """Tells the operator's server that a credential is about to end: one signed POST for each lead.
 
-The row is the queue, as for callbacks, and goes when its message is taken, given up, or about
-an end that is none any more.
+The row is the queue, as for callbacks. It goes when its message is taken or given up, or when
+the credential does not end then any more.
 """
 
 import structlog

@@ -1,7 +1,7 @@
 """Drives credentials towards what they should be: the only path to the engines.
 
-Whoever starts a step (the front on creation, a worker on a job, the sweep for work whose
-process died) ends up here with the row's claim. A step has three outcomes: done, again later
+All that start a step (the front on creation, a worker on a job, the sweep for work whose
+process died) come here with the row's claim. A step has three outcomes: done, again later
 (with a reason and a growing pause), or given up after cleaning up. No transaction is open
 while an engine works.
 """
@@ -193,7 +193,7 @@ def finish_drop(installation: Installation, row: Credentials, lease: Lease) -> b
         with installation.database.write() as session:
             lease.close(session, **next_turn(row.attempts, problem), **access_values(row, problem))
             if failure != row.failure:
-                # A server may be away for days: its failure is told of once.
+                # A server may be away for days: its failure is recorded once.
                 record_credentials_event(session, Action.DROP_DELAYED, row, failure=failure)
         return False
     with installation.database.write() as session:
@@ -346,7 +346,7 @@ def resume(installation: Installation, credentials_id: int) -> None:
         lease = take(session, Credentials, credentials_id, installation.config.claim_seconds)
         row = session.get(Credentials, credentials_id)
         if lease is not None and row is not None:
-            # Counted beforehand: what kills whoever takes it up is taken up ever less often.
+            # Counted beforehand: what kills its worker is taken up ever less often.
             lease.write(session, **values_for_retry(row.attempts, row.failure))
     if lease is None or row is None:
         return

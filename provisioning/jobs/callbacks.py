@@ -1,8 +1,8 @@
 """Tells a caller's server that a job is finished: a signed POST, repeated until it is taken.
 
 The row is the queue here too. It is written with the job, due from the job's end, claimed for
-each try, and found by the sweep when its message is lost. So a server may hear of a job more
-than once, and only servers that the operator allows hear of any.
+each try, and found by the sweep when its message is lost. So a server may get a message more
+than once, and only servers that the operator allows get any.
 """
 
 import hashlib

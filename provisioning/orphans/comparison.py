@@ -64,7 +64,7 @@ def build_report(installation: Installation) -> OrphanReport:
 
 
 def log_orphans(installation: Installation) -> None:
-    """Tell the log, and the audit, of what a look finds; nothing is mended."""
+    """Tell the log, and the audit, what the report has; nothing is repaired."""
     report = build_report(installation)
     if report.clean:
         log.info("orphans_checked", **report.counts())

@@ -1,8 +1,8 @@
-"""Mends what the orphan report found, by the ordinary ways: rows, claims and drops.
+"""Repairs what the orphan report found, by the ordinary ways: rows, claims and drops.
 
 An orphan is adopted to be removed: a row in ``dropping`` that names it is committed, or the
 closed row that named it is opened again, and then it is any removal. So a crash leaves a row
-that the sweep finishes, and whoever removes holds the claim and the engine's lock.
+that the sweep finishes, and its worker holds the claim and the engine's lock.
 
 Between the report and the row somebody may have come: the row is recorded only if no live row
 names the same object then, and a name with a number in it is never given again. A shared login
@@ -83,7 +83,7 @@ def _free_stuck(installation: Installation, report: OrphanReport) -> list[int]:
         Credentials.id.in_(numbers), Credentials.state != CredentialsState.ACTIVE
     )
     with installation.database.write() as session:
-        # Whoever wanted what is half made was told that it failed.
+        # The caller of what is half made has its error already.
         unmade = stuck.where(job_is_over(), Credentials.state == CredentialsState.CREATING)
         session.execute(unmade.values(state=CredentialsState.DROPPING, slot=None))
         session.execute(stuck.where(job_is_over()).values(job_id=None))

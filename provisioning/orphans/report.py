@@ -73,7 +73,7 @@ class OrphanReport:
 
     @property
     def clean(self) -> bool:
-        """Whether there is nothing to mend, and every server could be asked."""
+        """Whether there is nothing to repair, and every server could be asked."""
         return not any(count for name, count in self.counts().items() if name != "unknown")
 
 

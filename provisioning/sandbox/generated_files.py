@@ -5,7 +5,7 @@ from typing import Any
 
 
 def table_manifest(details: dict[str, Any], columns: tuple[str, ...] | None) -> bytes:
-    """Return a table's manifest; it tells of the columns that were loaded, None is all."""
+    """Return a table's manifest; it has the columns that were loaded, None is all."""
     loaded = list(columns or details.get("columns") or ())
     # PHP writes an empty object as an array.
     about_columns = details.get("columnMetadata") or {}

@@ -39,7 +39,7 @@ def request_sandbox(
     callback: CallbackOrder | None = None,
     key: SentKey | None = None,
 ) -> tuple[Job, str | None]:
-    """Record the job that creates a sandbox (contract 8.1, 8.2), and who is told of its end.
+    """Record the job that creates a sandbox (contract 8.1, 8.2), and where its end is announced.
 
     The text is the warning of a soft limit, if there is one. Raises ``BackendUnavailable``
     without a server, ``QueueFull``, ``TokenServiceUnavailable`` without numbers,

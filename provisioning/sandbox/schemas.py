@@ -76,7 +76,7 @@ class InputFile(Parameters):
 
 
 class Tables(Objects):
-    """An array of tables, none of which takes the place of another."""
+    """An array of tables with different places."""
 
     def _deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
         tables = super()._deserialize(value, *arguments, **options)

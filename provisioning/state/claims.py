@@ -135,7 +135,7 @@ class Keeper:
 
     @contextmanager
     def keep_until_killed(self, job: Lease, *leases: Lease) -> Iterator[None]:
-        """Keep the leases alive while the block runs; their checks tell of a killed job."""
+        """Keep the leases alive while the block runs; their checks raise when the job is killed."""
         with self._lock:
             self._jobs[job.row_id] = (job, *leases)
         try:

@@ -40,7 +40,7 @@ class ServerMode(StrEnum):
 
 
 class CallbackState(StrEnum):
-    """Whether somebody still has to be told of a job's end."""
+    """Whether a callback still has to be sent."""
 
     OPEN = "open"
     TAKEN = "taken"

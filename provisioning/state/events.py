@@ -1,6 +1,6 @@
 """The audit: what was done, when, by which process and for whom.
 
-An event is written in the transaction of the change it tells of, after the row was changed:
+An event is written in the transaction of the change it records, after the row was changed:
 then the lock of a job's row keeps the events of the job in the order of their ids. A caller
 reads ``detail``, so only what it may know goes there; ``failure`` is for operators. No secret
 is in either.
@@ -27,7 +27,7 @@ OPERATOR = "operator"
 
 
 class Action(StrEnum):
-    """What an event tells of."""
+    """What an event records."""
 
     CREATED = "credentials.created"
     CREATION_FAILED = "credentials.creation_failed"

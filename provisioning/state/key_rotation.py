@@ -76,7 +76,7 @@ def sealed_columns() -> list[SealedColumn]:
 def rotate_keys(database: Database, vault: Vault, report: ProgressCallback) -> dict[str, Tally]:
     """Re-encrypt what is not under the first key; return by column what could not be.
 
-    ``report`` hears of each batch that is done. An empty answer says that the other keys are
+    ``report`` is called after each batch. An empty answer says that the other keys are
     not needed any more: a whole round found nothing under them.
     """
     for left in range(ROUNDS, 0, -1):

@@ -119,7 +119,7 @@ class Credentials(Claim, Base):
     attend_at: Mapped[int | None]
     #: When its owner was warned last.
     warned_at: Mapped[int | None]
-    #: The end that the note in a sandbox tells of; NULL without a note.
+    #: The end that the note in a sandbox names; NULL without a note.
     noted_end: Mapped[int | None]
     #: The end that it got because somebody worked in it; an extend makes another one possible.
     grace_until: Mapped[int | None]
@@ -208,7 +208,7 @@ class Job(Claim, Base):
 
 
 class Callback(Claim, Base):
-    """Whom to tell of a job's end; ``id`` is the job's."""
+    """Where to send the message of a job's end; ``id`` is the job's."""
 
     __tablename__ = "callbacks"
     __table_args__ = (Index("ix_callbacks_state", "state", "not_before"), TABLE_OPTIONS)
@@ -237,7 +237,7 @@ class Notice(Claim, Base):
     backend: Mapped[str] = mapped_column(String(32))
     #: Seconds before the end at which it became due.
     lead: Mapped[int]
-    #: The end it tells of: with another one it is void.
+    #: The end it names: with another one it is void.
     ends_at: Mapped[int]
     created_at: Mapped[int]
     #: Why the last try failed, for operators.
@@ -278,7 +278,7 @@ class Event(Base):
     credentials_id: Mapped[int | None]
     #: The process, as ``host:pid``.
     worker: Mapped[str] = mapped_column(String(128))
-    #: Milliseconds since the work it tells of began.
+    #: Milliseconds since the work it records began.
     duration: Mapped[int | None]
     #: What callers of the project may read.
     detail: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -343,7 +343,7 @@ class RequestKey(Base):
 
 
 class Quota(Base):
-    """A project with limits; whoever locks the row is the only one to take a slot in it."""
+    """A project with limits; only the process that locks the row takes a slot in it."""
 
     __tablename__ = "quotas"
 

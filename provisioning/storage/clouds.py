@@ -1,6 +1,6 @@
 """Where the slices of a file are in the cloud that holds them, and how they may be read.
 
-A manifest is written by whoever uploaded the file. So only a key is taken from it: the host is
+A manifest comes from the uploader of the file. So only a key is taken from it: the host is
 the one that the Storage API named, and the bucket or container is the file's own.
 """
 
