@@ -51,10 +51,13 @@ class ProvisioningError(Exception):
     """What the service answers instead of a result. ``reason`` is for programs."""
 
     reason = "internal"
+    #: For callers to read; given to the constructor where it is not always the same.
+    message = ""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        super().__init__(self.message)
 
 
 class ConfigurationError(Exception):
@@ -143,16 +146,12 @@ class QueryInvalid(ProvisioningError):
 
 class TokenMissing(ProvisioningError):
     reason = "token_missing"
-
-    def __init__(self) -> None:
-        super().__init__("Missing StorageAPI token")
+    message = "Missing StorageAPI token"
 
 
 class TokenInvalid(ProvisioningError):
     reason = "token_invalid"
-
-    def __init__(self) -> None:
-        super().__init__("Invalid StorageApi Token")
+    message = "Invalid StorageApi Token"
 
 
 class TokenRefused(ProvisioningError):
@@ -167,9 +166,7 @@ class TokenRefused(ProvisioningError):
 
 class TokenServiceUnavailable(ProvisioningError):
     reason = "token_service_unavailable"
-
-    def __init__(self) -> None:
-        super().__init__("Token verification is not available, try again later.")
+    message = "Token verification is not available, try again later."
 
 
 class ProjectDisabled(ProvisioningError):
@@ -183,16 +180,12 @@ class ProjectDisabled(ProvisioningError):
 
 class ManageTokenMissing(ProvisioningError):
     reason = "manage_token_missing"
-
-    def __init__(self) -> None:
-        super().__init__("Missing Manage API token")
+    message = "Missing Manage API token"
 
 
 class ManageTokenInvalid(ProvisioningError):
     reason = "manage_token_invalid"
-
-    def __init__(self) -> None:
-        super().__init__("Invalid Manage API token")
+    message = "Invalid Manage API token"
 
 
 class RateLimited(ProvisioningError):
@@ -215,11 +208,7 @@ class Observing(ProvisioningError):
     """After a restore nothing is removed but what its owner deletes."""
 
     reason = "observing"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The service observes after a restore: `provisioning observe off` ends that."
-        )
+    message = "The service observes after a restore: `provisioning observe off` ends that."
 
 
 class BackendDisabled(ProvisioningError):
@@ -244,9 +233,7 @@ class QuotaExceeded(ProvisioningError):
 
 class CredentialsNotFound(ProvisioningError):
     reason = "credentials_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Credentials not found.")
+    message = "Credentials not found."
 
 
 class JobNotFound(ProvisioningError):
@@ -258,9 +245,7 @@ class JobNotFound(ProvisioningError):
 
 class ServerNotFound(ProvisioningError):
     reason = "server_not_found"
-
-    def __init__(self) -> None:
-        super().__init__("Server not found.")
+    message = "Server not found."
 
 
 class ServerNotAlive(ProvisioningError):
@@ -281,9 +266,7 @@ class JobFinished(ProvisioningError):
 
 class CannotExtend(ProvisioningError):
     reason = "cannot_extend"
-
-    def __init__(self) -> None:
-        super().__init__("The sandbox cannot be extended.")
+    message = "The sandbox cannot be extended."
 
 
 # What the service depends on ------------------------------------------------------------
@@ -302,40 +285,30 @@ class QueueFull(ProvisioningError):
     """So many jobs wait that a further one is not recorded."""
 
     reason = "queue_full"
-
-    def __init__(self) -> None:
-        super().__init__("Too many jobs are waiting, try again later.")
+    message = "Too many jobs are waiting, try again later."
 
 
 class CreationInProgress(ProvisioningError):
     reason = "creation_in_progress"
-
-    def __init__(self) -> None:
-        super().__init__("Credentials are being created, repeat the request.")
+    message = "Credentials are being created, repeat the request."
 
 
 class StateUnavailable(ProvisioningError):
     """The state database does not answer. Nothing was decided, so a repeat is safe."""
 
     reason = "state_unavailable"
-
-    def __init__(self) -> None:
-        super().__init__("The service's state database is not available, try again later.")
+    message = "The service's state database is not available, try again later."
 
 
 class TooManyStreams(ProvisioningError):
     """Each stream holds a thread of the front, so their number is bounded."""
 
     reason = "too_many_streams"
-
-    def __init__(self) -> None:
-        super().__init__("Too many streams are open, try again later or ask for the events.")
+    message = "Too many streams are open, try again later or ask for the events."
 
 
 class JobFailed(ProvisioningError):
     """A job the caller waited for ended in an internal error (contract 7.2)."""
 
     reason = "internal"
-
-    def __init__(self) -> None:
-        super().__init__("Internal error occurred, contact support and attach this exception id.")
+    message = "Internal error occurred, contact support and attach this exception id."
