@@ -1,6 +1,7 @@
 """Celery's settings. Jobs live in the state database; the broker only carries wake-ups."""
 
 from provisioning.configuration import config
+from provisioning.configuration.queues import DEFAULT_QUEUE, SWEEPS
 from workers.schedule import Steadily
 
 _settings = config.load()
@@ -18,7 +19,7 @@ worker_prefetch_multiplier = 1
 worker_hijack_root_logger = False
 task_serializer = "json"
 accept_content = ["json"]
-task_default_queue = "provisioning"
+task_default_queue = DEFAULT_QUEUE
 timezone = "UTC"
 
 beat_scheduler = "workers.beat:Scheduler"
@@ -33,7 +34,7 @@ beat_schedule = {
         "schedule": Steadily(float(seconds)),
         # No `expires`: the worker's clock would find all that another machine sends too old. The
         # scheduler keeps them from piling up.
-        "options": {"queue": "provisioning-upkeep"},
+        "options": {"queue": SWEEPS},
     }
     for task, seconds in _pauses.items()
     if seconds

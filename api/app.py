@@ -23,6 +23,7 @@ from provisioning.configuration import config
 from provisioning.configuration.logs import configure_logs
 from provisioning.installation import Installation, build_installation
 from provisioning.orphans.restore import notice_restore
+from provisioning.state import failpoints
 
 
 def create_app(installation: Installation | None = None) -> Flask:
@@ -30,6 +31,7 @@ def create_app(installation: Installation | None = None) -> Flask:
     if installation is None:
         settings = config.load()
         configure_logs(settings.log_format, settings.log_level)
+        failpoints.watch(settings.provisioning_failpoints)
         installation = build_installation(settings)
         notice_restore(installation)
     app = Flask("api", static_folder=None)

@@ -8,16 +8,12 @@ import structlog
 
 from provisioning.background.sweep import FIRST_BATCH, DueWork
 from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.queues import queue_of, upkeep_beside
 from provisioning.credentials import warnings
 from workers.app import app
 
 log = structlog.get_logger()
 
-#: As in the top level module `celeryconfig`.
-DEFAULT_QUEUE = "provisioning"
-#: Behind a queue's name: the queue of sweeps and of what they find. Workers take from both in
-#: turn, so that upkeep does not wait behind a thousand jobs, nor a job behind upkeep.
-UPKEEP = "-upkeep"
 #: Messages in a queue that a sweep does not count: other sweeps, and jobs that have just come.
 UNCOUNTED = 10
 #: Messages between two looks at how many wait: others sweep at the same moment.
@@ -31,12 +27,6 @@ Message = tuple[str, tuple[Any, ...]]
 
 class _Broker:
     silent_until = 0.0
-
-
-def queue_of(backend: str) -> str:
-    """Return the queue of a backend's jobs: what takes long has workers of its own."""
-    slow = BACKENDS[backend].asynchronous if backend in BACKENDS else False
-    return f"{DEFAULT_QUEUE}-{backend}" if slow else DEFAULT_QUEUE
 
 
 def backends_of(queue: str) -> frozenset[str]:
@@ -55,12 +45,12 @@ def wake(job_id: int, backend: str) -> bool:
 
 def wake_callback(job_id: int, backend: str) -> bool:
     """Tell a worker that the end of a job is to be told."""
-    return _send(queue_of(backend) + UPKEEP, ("callback", (job_id,)))
+    return _send(upkeep_beside(queue_of(backend)), ("callback", (job_id,)))
 
 
 def wake_drain(backend: str, server: str, size: int) -> bool:
     """Tell a worker to remove what has expired on a server, so many rows at first."""
-    return _send(queue_of(backend) + UPKEEP, ("drain", (backend, server, size)))
+    return _send(upkeep_beside(queue_of(backend)), ("drain", (backend, server, size)))
 
 
 def wake_due(due: DueWork, lanes: int) -> int:
@@ -82,7 +72,7 @@ def wake_due(due: DueWork, lanes: int) -> int:
         (backend, ("drain", (backend, server, FIRST_BATCH))) for backend, server in due.expired
     ]
     for backend, message in filter(None, chain(drains * lanes, chain.from_iterable(upkeep))):
-        queues.setdefault(queue_of(backend) + UPKEEP, []).append(message)
+        queues.setdefault(upkeep_beside(queue_of(backend)), []).append(message)
     return sum(_send_bounded(queue, messages) for queue, messages in queues.items())
 
 
@@ -91,7 +81,7 @@ def wake_endings(due: warnings.DueWarnings) -> None:
     queues: dict[str, list[Message]] = {}
     for task, rows in (("ending", due.sandboxes), ("notice", due.notices)):
         for number, backend in rows:
-            queues.setdefault(queue_of(backend) + UPKEEP, []).append((task, (number,)))
+            queues.setdefault(upkeep_beside(queue_of(backend)), []).append((task, (number,)))
     for queue, messages in queues.items():
         _send_bounded(queue, messages)
 

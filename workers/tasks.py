@@ -23,6 +23,7 @@ from provisioning.jobs import callbacks
 from provisioning.jobs.scheduling import next_after
 from provisioning.orphans import comparison, restore
 from provisioning.sandbox import grace
+from provisioning.state import failpoints
 from workers.app import app
 from workers.clock import keep_clock, read_clock
 from workers.messages import (
@@ -40,7 +41,9 @@ log = structlog.get_logger()
 @cache
 def installation() -> Installation:
     """Return the process's installation, made at its start, before it acts on the state."""
-    made = build_installation(config.load())
+    settings = config.load()
+    failpoints.watch(settings.provisioning_failpoints)
+    made = build_installation(settings)
     if made.database.is_current():
         restore.notice_restore(made, read_clock(made.code))
     return made

@@ -1,7 +1,5 @@
 """Who may operate the service over HTTP: management tokens (contract 11.4)."""
 
-import getpass
-import os
 import secrets
 import threading
 import time
@@ -35,15 +33,6 @@ class Operator:
     def author(self) -> str:
         """The name in events, where tokens of projects have their ids."""
         return f"{OPERATOR}:{self.id}"[:ID_WIDTH]
-
-
-def local_operator() -> Operator:
-    """Return who runs a command: the user of the system, by number where it has no name."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return Operator(name, "")
 
 
 class ManageTokens:

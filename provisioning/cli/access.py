@@ -6,9 +6,10 @@ from typing import Any
 import click
 from rich.table import Table
 
-from provisioning.access.management_tokens import ManageTokens, local_operator
+from provisioning.access.management_tokens import ManageTokens
 from provisioning.access.quotas import list_uses
 from provisioning.access.tokens import ID_WIDTH, TEXT_WIDTH, LocalTokens
+from provisioning.cli.operator import local_operator
 from provisioning.cli.output import open_database, print_table
 from provisioning.configuration import config as configuration
 from provisioning.configuration.quota_limits import LIMITS, PREFIX

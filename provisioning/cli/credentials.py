@@ -5,7 +5,7 @@ import sys
 import click
 from rich.table import Table
 
-from provisioning.access.management_tokens import local_operator
+from provisioning.cli.operator import local_operator
 from provisioning.cli.output import open_database, print_table
 from provisioning.cli.sweep import wake_workers
 from provisioning.configuration import config as configuration

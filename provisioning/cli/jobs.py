@@ -7,6 +7,7 @@ import sys
 import click
 from rich.table import Table
 
+from provisioning.cli.operator import local_operator
 from provisioning.cli.output import open_database, print_table
 from provisioning.configuration import config as configuration
 from provisioning.configuration.catalog import BACKENDS
@@ -69,7 +70,7 @@ def show(job_id: int) -> None:
 @click.argument("job_id", type=int)
 def kill(job_id: int) -> None:
     """Kill a job: one that waits never starts, one that runs ends and is cleaned up."""
-    job = administration.kill_job(open_database(), job_id)
+    job = administration.kill_job(open_database(), local_operator(), job_id)
     click.echo(f"job {job_id} is {job.status}")
 
 
@@ -78,7 +79,7 @@ def kill(job_id: int) -> None:
 def retry(job_id: int) -> None:
     """Try a job that pauses now, or the removal that a finished one has left behind."""
     database = open_database()
-    if administration.retry_job(database, job_id):
+    if administration.retry_job(database, local_operator(), job_id):
         click.echo(f"job {job_id} is tried again at the next sweep")
         return
     if reading.get_job(database, job_id).status in UNFINISHED_JOBS:

@@ -9,10 +9,9 @@ import click
 from provisioning.background.retention import forget_old
 from provisioning.background.sweep import sweep as sweep_once
 from provisioning.configuration import config as configuration
+from provisioning.configuration.queues import SWEEPS
 from provisioning.installation import build_installation
 
-#: The queue of sweeps, as in the top level module `celeryconfig`.
-QUEUE = "provisioning-upkeep"
 #: Seconds that sending may take with a broker away.
 SEND_SECONDS = 20
 #: Messages that nobody took for so many seconds are void: cron sends others.
@@ -38,7 +37,7 @@ def wake_workers() -> bool:
     Celery's own command asks it: the domain does not know Celery.
     """
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "workers.app", "call", "sweep"]
-    command += ["--queue", QUEUE, "--expires", str(EXPIRE_SECONDS)]
+    command += ["--queue", SWEEPS, "--expires", str(EXPIRE_SECONDS)]
     try:
         subprocess.run(command, capture_output=True, timeout=SEND_SECONDS, check=True)
     except subprocess.SubprocessError:

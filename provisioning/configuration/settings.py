@@ -255,6 +255,9 @@ class Settings:
         "0",
         "How much longer a sandbox lives, once, if somebody works in it at its end; 0: no longer.",
     )
+    provisioning_failpoints: str = _setting(
+        _text, "", "For tests alone: directory with the fail-points that are armed; empty: none."
+    )
     log_format: str = _setting(_choice("console", "json"), "console", "Form of the log lines.")
     log_level: str = _setting(
         _choice("debug", "info", "warning", "error"), "info", "Least level to log."

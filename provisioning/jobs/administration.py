@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select, update
 
-from provisioning.access.management_tokens import local_operator
+from provisioning.access.management_tokens import Operator
 from provisioning.access.tokens import Principal
 from provisioning.jobs.outcomes import request_termination
 from provisioning.jobs.reading import get_job
@@ -14,15 +14,15 @@ from provisioning.state.events import Action, record_job_event
 from provisioning.state.models import Credentials, Job
 
 
-def kill_job(database: Database, job_id: int) -> Job:
+def kill_job(database: Database, operator: Operator, job_id: int) -> Job:
     """Kill a job as its owner could; raise ``JobNotFound`` and ``JobFinished``."""
     job = get_job(database, job_id)
-    author = local_operator().author
-    operator = Principal(author, author, job.project_id, job.project_name)
-    return request_termination(database, operator, str(job_id))
+    author = operator.author
+    owner = Principal(author, author, job.project_id, job.project_name)
+    return request_termination(database, owner, str(job_id))
 
 
-def retry_job(database: Database, job_id: int) -> bool:
+def retry_job(database: Database, operator: Operator, job_id: int) -> bool:
     """End the pause of a job, or of the removal it has left behind; return if there was one.
 
     The next sweep wakes a worker for it.
@@ -45,8 +45,7 @@ def retry_job(database: Database, job_id: int) -> bool:
             for statement in statements
         ]
         if any(changed):
-            author = local_operator().author
-            record_job_event(session, Action.JOB_RETRY_REQUESTED, job, token_id=author)
+            record_job_event(session, Action.JOB_RETRY_REQUESTED, job, token_id=operator.author)
     return any(changed)
 
 

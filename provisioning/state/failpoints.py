@@ -1,8 +1,9 @@
 """Named points at which the fault tests kill, stop or fail a process.
 
-They do nothing unless ``PROVISIONING_FAILPOINTS`` names a directory. There, a file called
-like the point arms it; its text says what happens. The first process to reach the point
-takes the file away, so one file is one fault, and a missing file proves that it landed.
+They do nothing unless ``PROVISIONING_FAILPOINTS`` names a directory, which processes set at their
+start with ``watch``. There, a file called like the point arms it; its text says what happens. The
+first process to reach the point takes the file away, so one file is one fault, and a missing file
+proves that it landed.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from provisioning.errors import ConfigurationError
 
-_DIRECTORY = os.environ.get("PROVISIONING_FAILPOINTS")
+_DIRECTORY = ""
 _SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP}
 
 
@@ -20,9 +21,15 @@ class FailpointError(Exception):
     """The failure that a point armed with ``error`` raises."""
 
 
+def watch(directory: str) -> None:
+    """Look for armed points in a directory from now on; an empty name is none."""
+    global _DIRECTORY
+    _DIRECTORY = directory
+
+
 def failpoint(name: str) -> None:
     """Mark a boundary between two steps that a crash may fall into."""
-    if _DIRECTORY is not None:
+    if _DIRECTORY:
         _reach(Path(_DIRECTORY), name)
 
 

@@ -13,6 +13,8 @@ from cryptography.fernet import Fernet
 from honcho.environ import parse as parse_environment
 
 from devstack.procfile import procfile_commands, service_environment
+from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.queues import queue_of, upkeep_beside
 
 TREE = Path(__file__).parents[2]
 SERVICE_PROCESSES = {"front": "web", "worker": "worker", "beat": "beat"}
@@ -39,6 +41,13 @@ def test_programs_of_the_procfile_are_installed() -> None:
     path = service_environment({})["PATH"]
     for command in procfile_commands().values():
         assert shutil.which(command.split()[0], path=path)
+
+
+def test_the_workers_of_the_procfile_take_from_all_queues() -> None:
+    taken = re.findall(r"--queues (\S+)", "\n".join(procfile_commands().values()))
+    jobs = {queue_of(backend) for backend in BACKENDS}
+    pairs = [f"{queue},{upkeep_beside(queue)}" for queue in jobs]
+    assert sorted(taken) == sorted(pairs)
 
 
 def test_options_of_the_web_line_exist() -> None:

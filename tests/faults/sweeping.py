@@ -22,6 +22,7 @@ from provisioning.configuration import config
 from provisioning.configuration.logs import configure_logs
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation, build_installation
+from provisioning.state import failpoints
 from provisioning.state.claims import Lease
 from provisioning.state.database import now_ms
 from provisioning.state.enums import CredentialsState
@@ -174,7 +175,9 @@ def sweeping(
 
 def main() -> None:
     """Sweep until nobody holds the other end of the standard input any more."""
-    installation = build_installation(config.load())
+    settings = config.load()
+    failpoints.watch(settings.provisioning_failpoints)
+    installation = build_installation(settings)
     configure_logs("console", "info")
     if not installation.config.servers["mysql"]:
         stand_in(installation)

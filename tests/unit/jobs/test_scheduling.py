@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.queues import queue_of
 from provisioning.jobs.claiming import Claimed
 from provisioning.jobs.scheduling import TRIES, next_after, next_job
 from provisioning.state.database import now_ms
@@ -15,7 +16,7 @@ from provisioning.state.models import Job
 from tests.support.deadlines import DEADLINE
 from tests.support.statements import plans_of, statements_of
 from tests.support.waiting_jobs import BOTH, MYSQL, Queue
-from workers.messages import backends_of, queue_of
+from workers.messages import backends_of
 
 # Turns ----------------------------------------------------------------------------------
 
