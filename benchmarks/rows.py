@@ -197,8 +197,7 @@ def _timed(action: Callable[[State], None], state: State) -> float:
 def _forgetting(bench: Bench, large: State) -> list[Figure]:
     """Forget a batch of the oldest at a time."""
     config = large.installation.config
-    values = {**config.values, "JOB_RETENTION": 29 * DAY // 1000}
-    large.installation.config = replace(config, values=values)
+    large.installation.config = replace(config, job_retention=29 * DAY // 1000)
     rounds = [p50(_timed(_forget, large) for _ in range(TIMES)) for _ in range(bench.sizes.rounds)]
     return [Figure("P15", f"forget a batch of {retention.BATCH} of {large.jobs:,}", "ms", rounds)]
 

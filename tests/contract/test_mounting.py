@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from werkzeug.exceptions import NotFound
@@ -9,6 +10,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
 from api.app import create_app
+from provisioning.installation import build_installation
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import accepted_job, finished_job, require_error
 from tests.contract.raw_http import exchange
@@ -112,12 +114,7 @@ def test_a_credentials_url_stays_short_under_a_public_url(published: Service) ->
 @pytest.fixture(scope="module")
 def mounted(published: Service) -> Iterator[Client]:
     """The application of a service below a prefix, in a server of its own."""
-    installation = type(published.installation)(
-        type(published.installation.config)(
-            {**published.installation.config.values, "PUBLIC_URL": ""},
-            published.installation.config.servers,
-        )
-    )
+    installation = build_installation(replace(published.installation.config, public_url=""))
     app = DispatcherMiddleware(NotFound(), {"/base/v1": create_app(installation)})
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
