@@ -15,9 +15,9 @@ from devstack import images
 from devstack.docker import DockerEngine
 from provisioning.backends.docker.archive import USER_ID, Archive
 from provisioning.backends.docker.certificate import issue_certificate, make_authority
-from provisioning.backends.docker.images import KINDS, SECRETS_DIRECTORY
+from provisioning.backends.docker.images import SANDBOX_TYPES, SECRETS_DIRECTORY
 
-KIND = KINDS["jupyter"]
+KIND = SANDBOX_TYPES["jupyter"]
 #: Above the ports of the service.
 FIRST_PORT = 28000
 #: Seconds between two looks at the page, as the service has them.
