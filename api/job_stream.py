@@ -12,7 +12,7 @@ from api.queue import job_url
 from api.requests import authenticate, installation, read_parameters
 from api.schemas import NoParameters
 from api.waiting import hold_stream
-from provisioning.backoff import Backoff
+from provisioning.configuration.backoff import Backoff
 from provisioning.errors import StateUnavailable
 from provisioning.jobs.reading import find_job
 from provisioning.state.database import Database

@@ -13,7 +13,7 @@ from provisioning import errors
 from provisioning.access.tokens import Caller, Principal
 from provisioning.backends.base import Backend, EngineError, Owner
 from provisioning.backends.naming import person_name_part
-from provisioning.backoff import Backoff
+from provisioning.configuration.backoff import Backoff
 from provisioning.configuration.catalog import BackendRules
 from provisioning.configuration.config import Config
 from provisioning.configuration.secrets import generate_password

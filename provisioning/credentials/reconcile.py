@@ -24,7 +24,7 @@ from provisioning.backends.base import (
     RemovalUnfinished,
     Spec,
 )
-from provisioning.backoff import Backoff
+from provisioning.configuration.backoff import Backoff
 from provisioning.credentials.observation import require_requested
 from provisioning.errors import BackendUnavailable
 from provisioning.installation import Installation

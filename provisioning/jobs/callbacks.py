@@ -20,7 +20,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from provisioning import errors
-from provisioning.backoff import Backoff
+from provisioning.configuration.backoff import Backoff
 from provisioning.configuration.config import Config
 from provisioning.configuration.origins import Address, read_address
 from provisioning.configuration.secrets import Secret

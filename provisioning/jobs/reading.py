@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from provisioning import errors
-from provisioning.backoff import Backoff
+from provisioning.configuration.backoff import Backoff
 from provisioning.state.database import Database
 from provisioning.state.enums import UNFINISHED_JOBS
 from provisioning.state.formats import read_id

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, TypeVar
 
-from provisioning.backoff import Backoff
+from provisioning.configuration.backoff import Backoff
 from provisioning.configuration.secrets import Secret
 from provisioning.storage.api import (
     LARGEST_ANSWER,

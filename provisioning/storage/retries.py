@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from provisioning.backoff import Backoff
+from provisioning.configuration.backoff import Backoff
 from provisioning.storage.base import StorageUnavailable
 
 log = structlog.get_logger()
