@@ -220,18 +220,6 @@ class BulkBackend(Protocol):
 
 
 @runtime_checkable
-class AccessBackend(Protocol):
-    """An engine on which access ends before, and without, the removal of the objects."""
-
-    def end_access(self, spec: Spec, lease: Lease) -> None:
-        """Let nobody log in any more, and end the sessions, within seconds.
-
-        Nothing that the credential's owner holds on the server can keep this waiting. Objects
-        stay until `drop`.
-        """
-
-
-@runtime_checkable
 class PasswordBackend(Protocol):
     """An engine whose servers have an admin login with a password that can be changed."""
 

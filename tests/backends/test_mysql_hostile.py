@@ -81,10 +81,24 @@ def run_aside(session: Session, statement: str) -> None:
     threading.Thread(target=attempt, daemon=True).start()
 
 
+class Stopped(Exception):
+    """The drop was stopped where only the access had ended."""
+
+
+def end_access(case: MySQLCase, spec: Spec) -> None:
+    """Run the part of a drop that ends access."""
+
+    def stop() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        case.backend.drop(spec, lease(), stop)
+
+
 def assert_out(case: MySQLCase, spec: Spec, password: Secret, sessions: list[Session]) -> None:
     """End access, and look that no login works and no session goes on."""
     start = time.monotonic()
-    case.backend.end_access(spec, lease())  # type: ignore[attr-defined]
+    end_access(case, spec)
     assert time.monotonic() - start < OUT
     with pytest.raises(pymysql.Error):
         case.connect(spec, password)
@@ -227,7 +241,7 @@ def test_sessions_in_it_end(sandbox: MySQLCase, sandboxes: tuple[Spec, Spec, Sec
     """A session keeps its rights on the database that it is in, whatever is revoked."""
     first, second, password = sandboxes
     with sandbox.session(first, password) as here, sandbox.session(second, password) as there:
-        sandbox.backend.end_access(first, lease())  # type: ignore[attr-defined]
+        end_access(sandbox, first)
         with pytest.raises(pymysql.Error):
             run(here, "CREATE TABLE t (a INT)")
         run(there, "SELECT 1")
@@ -242,7 +256,7 @@ def test_an_opened_table_is_not_read_from_another_sandbox(
     with sandbox.session(first, password) as session:
         run(session, "CREATE TABLE t (a INT)", "INSERT INTO t VALUES (42)", hold)
         run(session, f"USE `{second.object_name}`")
-        sandbox.backend.end_access(first, lease())  # type: ignore[attr-defined]
+        end_access(sandbox, first)
         with pytest.raises(pymysql.Error):
             run(session, "HANDLER t READ FIRST")
     with pytest.raises(pymysql.Error):
@@ -264,7 +278,7 @@ def test_sessions_of_another_sandbox_do_not_keep_one_from_going(
     with sandbox.session(first, password) as session:
         run(session, "CREATE TABLE t (a INT)", *hold, f"USE `{second.object_name}`")
         start = time.monotonic()
-        sandbox.backend.end_access(first, lease())  # type: ignore[attr-defined]
+        end_access(sandbox, first)
         drop(sandbox, first)
         assert time.monotonic() - start < OUT
         assert sandbox.backend.kill(second, lease()) > 1
@@ -396,7 +410,7 @@ def test_a_transaction_that_rolls_back_for_long_is_out_at_once(
             "INSERT INTO t SELECT seq, 'x' FROM seq_1_to_1000000",
         )
         start = time.monotonic()
-        plain.backend.end_access(spec, lease())  # type: ignore[attr-defined]
+        end_access(plain, spec)
         assert time.monotonic() - start < OUT
         with pytest.raises(pymysql.Error):
             run(session, "SELECT 1")

@@ -217,17 +217,16 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             only_here = self.shares_login(spec.type) and count_databases(run, spec) > 1
             return end_present_sessions(run, server, [spec], only_here=only_here)
 
-    def end_access(self, spec: Spec, lease: Lease) -> None:
-        server = self._servers[spec.server]
-        with self._locked(server, [(spec, lease)]) as run:
-            self._end_access(run, server, spec)
-
     def drop(
         self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
     ) -> None:
         server = self._servers[spec.server]
         with self._locked(server, [(spec, lease)]) as run:
-            self._end_access(run, server, spec)
+            if not self.shares_login(spec.type):
+                end_access(run, server, [spec])
+            elif spec.user_name:
+                end_shared_access(run, server, self._locks, spec)
+            # An orphan that no login was granted has nobody in it.
             access_ended()
             remove_databases(run, server, [spec])
         failpoint("drop.checked")
@@ -254,13 +253,6 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             failpoint("drop.locked")
             yield run
             run("SELECT RELEASE_ALL_LOCKS()")
-
-    def _end_access(self, run: Statements, server: Server, spec: Spec) -> None:
-        if not self.shares_login(spec.type):
-            end_access(run, server, [spec])
-        elif spec.user_name:
-            end_shared_access(run, server, self._locks, spec)
-        # An orphan that no login was granted has nobody in it.
 
 
 # Steps ----------------------------------------------------------------------------------
