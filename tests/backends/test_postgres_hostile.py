@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -322,26 +322,6 @@ def test_large_objects_in_another_database_go_too(workspace: PostgresCase) -> No
     removal = Removal(workspace, spec)
     removal.finish()
     assert_gone(removal, password)
-
-
-def test_access_ends_while_sessions_fill_the_table_of_locks(workspace: PostgresCase) -> None:
-    spec, password = workspace.made()
-    other, others_password = workspace.made()
-    with ExitStack() as stack:
-        session = stack.enter_context(closing(connect(workspace, other, others_password)))
-        with pytest.raises(psycopg2.errors.OutOfMemory):
-            for first in range(0, 10_000_000, 1000):
-                run(
-                    session,
-                    "SELECT count(pg_advisory_lock(n)) "
-                    f"FROM generate_series({first}, {first + 999}) AS n",
-                )
-        removal = Removal(workspace, spec)
-        with pytest.raises(EngineBusy, match="out of shared memory"):
-            removal.finish()
-        # The repeat has room.
-        removal.finish()
-        assert_gone(removal, password, session)
 
 
 # Becoming more --------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from provisioning.backends.naming import (
     build_name,
     quote_sql_name,
 )
-from provisioning.backends.redshift.blockers import Blockers, room_for_locks
+from provisioning.backends.redshift.blockers import Blockers
 from provisioning.backends.redshift.inventory import take_inventory
 from provisioning.backends.redshift.removal import (
     end_access,
@@ -109,7 +109,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     def create(self, spec: Spec, password: Secret, lease: Lease) -> None:
         server = self._servers[spec.server]
-        with room_for_locks(server, spec), server.statements() as run:
+        with server.statements() as run:
             _fence(run, server, spec, lease)
             failpoint("create.locked")
             self._create_login(run, server, spec, password, lease)
@@ -168,7 +168,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     def exists(self, spec: Spec) -> bool:
         server = self._servers[spec.server]
-        with room_for_locks(server, spec), server.statements() as run:
+        with server.statements() as run:
             ((found,),) = run(
                 "SELECT COUNT(*) FROM pg_namespace n "
                 f"JOIN ({server.dialect.open_logins}) AS logins (id, name) "
@@ -192,7 +192,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     def kill(self, spec: Spec, lease: Lease) -> int:
         server = self._servers[spec.server]
-        with room_for_locks(server, spec), server.statements() as run:
+        with server.statements() as run:
             lease.check()
             return end_sessions(run, server, spec)
 
@@ -200,11 +200,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         self, spec: Spec, lease: Lease, access_ended: Callable[[], None] = lambda: None
     ) -> None:
         server = self._servers[spec.server]
-        with (
-            room_for_locks(server, spec),
-            server.statements() as run,
-            Blockers(server, run, spec) as blockers,
-        ):
+        with server.statements() as run, Blockers(server, run, spec) as blockers:
             _fence(run, server, spec, lease)
             failpoint("drop.locked")
             has_login = end_access(run, server, spec, blockers)

@@ -7,16 +7,13 @@ and named.
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import psycopg2
 import structlog
-from psycopg2 import errorcodes
 
-from provisioning.backends.base import EngineBusy, EngineError, Spec
+from provisioning.backends.base import EngineError, Spec
 from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.server import Server, Statements, translate
 
@@ -110,22 +107,6 @@ def _logins_like(spec: Spec) -> str:
     """Return the pattern of all workspaces' logins: they differ in the number at the end."""
     stem = spec.user_name.removesuffix(str(spec.credentials_id))
     return stem.replace("_", r"\_") + "%"
-
-
-@contextmanager
-def room_for_locks(server: Server, spec: Spec) -> Iterator[None]:
-    """End the workspaces' sessions that fill the server's table of locks, if the block meets that.
-
-    The block's error is raised all the same: a repeat has room again.
-    """
-    try:
-        yield
-    except EngineError as problem:
-        if problem.code == errorcodes.OUT_OF_MEMORY and server.dialect.has_blocking_pids:
-            ended = server.end_greedy_sessions(_logins_like(spec))
-            log.warning("greedy_sessions_ended", server=spec.server, sessions=ended)
-            raise EngineBusy(*problem.args) from None
-        raise
 
 
 def roll_back_prepared(server: Server, run: Statements, spec: Spec) -> None:

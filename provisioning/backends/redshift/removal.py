@@ -112,7 +112,10 @@ def _held_up(run: Statements, spec: Spec, blockers: Blockers, end: float) -> Ite
             raise _named(problem, blockers) from None
         if problem.code == errorcodes.INSUFFICIENT_PRIVILEGE:
             # A login may leave the admin's roles (PostgreSQL up to 15).
-            run(f"GRANT {quote_sql_name(spec.user_name)} TO CURRENT_USER")
+            try:
+                run(f"GRANT {quote_sql_name(spec.user_name)} TO CURRENT_USER")
+            except EngineError:
+                raise problem from None
 
 
 def _named(problem: EngineError, blockers: Blockers) -> EngineError:

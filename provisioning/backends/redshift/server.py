@@ -1,7 +1,6 @@
 """Connections to one Redshift or PostgreSQL server."""
 
 import select
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from provisioning.backends.base import (
 from provisioning.backends.connections.sessions import OpenSessions, group_by_user
 from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.dialect import POSTGRESQL, Dialect, detect
-from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.server import Driver, EngineStatements, PasswordServer
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import PostgresServer
@@ -41,23 +39,6 @@ _LATER = {
     # PostgreSQL's "tuple concurrently updated", when two account statements meet.
     errorcodes.INTERNAL_ERROR,
 }
-#: Ends sessions that have more locks than a client needs.
-_END_GREEDY = """
-SELECT pg_terminate_backend(locks.pid)
-FROM (SELECT pid, count(*) AS held FROM pg_locks GROUP BY pid) AS locks
-JOIN pg_stat_activity AS activity USING (pid)
-WHERE locks.held > %s AND activity.usename LIKE %s
-"""
-#: Locks of one session that are too many once the table is full, and what no session can have.
-MANY_LOCKS, MOST_LOCKS = 500, 2**31
-#: Seconds that such a session has to give its locks back.
-GREEDY_PATIENCE = 5.0
-#: Locks these catalogs, and their indexes, as long as the transaction is open.
-_CATALOGS_OF_LOGINS = """
-SELECT (SELECT count(*) FROM pg_stat_activity), (SELECT count(*) FROM pg_roles),
-    (SELECT count(*) FROM pg_auth_members), (SELECT count(*) FROM pg_database),
-    (SELECT count(*) FROM pg_locks)
-"""
 #: Seconds any connection of the process may be silent within one statement.
 SILENCE_SECONDS = 30.0
 
@@ -166,17 +147,6 @@ class Server(PasswordServer[PostgresServer, Statements]):
     #: Whether sessions can leave transactions behind that are prepared and not committed.
     has_prepared = False
 
-    def __init__(
-        self,
-        config: PostgresServer,
-        timeout: int,
-        connections: int,
-        recorded: RecordedPasswords = nothing_recorded,
-    ) -> None:
-        super().__init__(config, timeout, connections, recorded)
-        self._guard: Any = None
-        self._guard_lock = threading.Lock()
-
     def connect_as(self, user: str, password: Secret, database: str | None = None) -> Any:
         """Open a connection of the given login, to the configured database if to no other."""
         tls = {"sslmode": self.config.tls_mode, "sslrootcert": self.config.tls_ca}
@@ -206,63 +176,8 @@ class Server(PasswordServer[PostgresServer, Statements]):
         finally:
             connection.close()
 
-    def end_greedy_sessions(self, logins: str) -> int:
-        """End the sessions that fill the server's table of locks, of logins LIKE a pattern.
-
-        No session could be opened then, nor a catalog be read. The guard, opened with the first
-        connection, stays in a transaction that has the locks of the catalogs of logins, and has
-        run the statement before, so that it needs no lock.
-        """
-        with self._guard_lock:
-            self._open_guard()
-            run = Statements(self._guard, self.config.name, lambda: None)
-            ended, end = 0, time.monotonic() + GREEDY_PATIENCE
-            try:
-                while time.monotonic() < end:
-                    # A transaction sees the sessions of its first look until it forgets them.
-                    run("SELECT pg_stat_clear_snapshot()")
-                    found = len(run(_END_GREEDY, MANY_LOCKS, logins))
-                    if not found:
-                        break
-                    ended = max(ended, found)
-                    time.sleep(0.05)
-            except EngineError:
-                self._close_guard()
-                raise
-            return ended
-
-    def _open_guard(self) -> None:
-        if self._guard is not None and not self._guard.closed:
-            return
-        try:
-            self._guard = self.connect_admin()
-            self._guard.autocommit = False
-            with self._guard.cursor() as cursor:
-                cursor.execute("SET idle_in_transaction_session_timeout = 0")
-                cursor.execute(_CATALOGS_OF_LOGINS)
-                cursor.execute("SELECT pg_stat_clear_snapshot()")
-                cursor.execute(_END_GREEDY, (MOST_LOCKS, ""))
-        except psycopg2.Error as problem:
-            self._close_guard()
-            raise translate(problem, f"{self.config.name}: guard") from None
-
-    def _close_guard(self) -> None:
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.close()
-
-    def close(self) -> None:
-        super().close()
-        with self._guard_lock:
-            self._close_guard()
-
     def _connect_admin(self) -> Any:
-        connection = self.connect_admin()
-        if self.dialect.has_blocking_pids:
-            # Once the table of locks is full, no session can be opened.
-            with self._guard_lock:
-                self._open_guard()
-        return connection
+        return self.connect_admin()
 
     def connect_admin(self, database: str | None = None) -> Any:
         """Open an admin connection that finds names in the server's own catalog alone."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def filled(
 
 
 class _Settings:
-    config = {"PUBLIC_URL": "http://service.example"}
+    config = SimpleNamespace(public_url="http://service.example")
 
 
 def printed_records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
