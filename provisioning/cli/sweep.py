@@ -12,8 +12,9 @@ from provisioning.configuration import config as configuration
 from provisioning.configuration.queues import SWEEPS
 from provisioning.installation import build_installation
 
-#: Seconds that sending may take with a broker away.
-SEND_SECONDS = 20
+#: Seconds for the start of Celery's command, which takes long on a busy machine. A broker that
+#: is away is found out by itself within the time-outs of `celeryconfig`.
+SEND_SECONDS = 120
 #: Messages that nobody took for so many seconds are void: cron sends others.
 EXPIRE_SECONDS = 600
 
