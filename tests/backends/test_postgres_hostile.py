@@ -17,9 +17,10 @@ from provisioning.backends.redshift.dialect import POSTGRESQL
 from provisioning.configuration.secrets import Secret
 from tests.backends.case import NO_LIMITS, lease
 from tests.backends.conftest import PostgresCase, make_case
+from tests.support.deadlines import bar
 
 #: Seconds in which access has to end whatever a tenant holds.
-OUT = 10.0
+OUT = bar(10)
 #: Seconds until everything is gone, on a machine that is busy with other things.
 TIDY = 120.0
 
