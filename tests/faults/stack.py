@@ -148,9 +148,13 @@ class Supervisor:
         assert not self.problems, self.problems
 
     def _watch(self, process: Process) -> None:
-        while not self._done.wait(0.05):
+        while True:
+            stopping = self._done.wait(0.05)
             if process.running:
+                if stopping:
+                    return
                 continue
+            # Also when stopping: who died of the last kill belongs to the whole that is left.
             try:
                 self._service.restart(process)
                 self.restarts += 1

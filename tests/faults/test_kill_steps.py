@@ -80,6 +80,7 @@ def test_a_standby_worker_takes_over_from_a_dead_one(
     doomed: FaultyService, ledger: Ledger, chaos_row: Record
 ) -> None:
     """Its record tells who did it in the end, and that it was not the first."""
+    revive(doomed)
     caller = Caller(doomed, ledger)
     body = caller.create()
     doomed.points["worker"].arm("drop.database")
