@@ -1,13 +1,15 @@
 """/queue: the job records that clients poll (contract section 9)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
 from api.job_list import read_search, read_wait, wants_metrics
 from api.requests import authenticate, installation, public_root, read_parameters
-from api.responses import answer, quota_warning
+from api.responses import answer, answer_json, quota_warning, to_json
 from api.schemas import NoParameters
 from api.waiting import wait, wake_worker
 from provisioning.access.tokens import Principal
@@ -24,6 +26,9 @@ from provisioning.state.models import Job
 
 blueprint = Blueprint("queue", __name__, url_prefix="/queue")
 
+#: Bytes of one list of jobs: a thousand ordinary ones.
+LIST_BYTES = 3 * 512 * 1024
+
 
 @blueprint.get("/jobs")
 def show_all() -> Response:
@@ -31,8 +36,37 @@ def show_all() -> Response:
     read_parameters(NoParameters())
     search = read_search(request.args, installation().database)
     project = caller.principal.project_id
-    jobs = list_jobs(installation().database, project, _job_url(""), search)
-    return answer(_records(jobs, caller.principal))
+    batches = list_jobs(installation().database, project, _job_url(""), search)
+    records = chain.from_iterable(_records(jobs, caller.principal) for jobs in batches)
+    texts, last = _cut(records)
+    body = b"".join((b"[", b",".join(texts), b"]"))
+    return answer_json(body, headers=None if last is None else _next_page(last))
+
+
+def _cut(records: Iterable[dict[str, Any]]) -> tuple[list[bytes], int | None]:
+    """Return the first records as JSON, and the last one's id if there are more.
+
+    They are ``LIST_BYTES`` long in all, or one record: orders of former versions had no bound.
+    """
+    texts: list[bytes] = []
+    room, last = LIST_BYTES - len("[]"), None
+    for record_ in records:
+        text = to_json(record_)
+        room -= len(text) + len(",")
+        if texts and room < 0:
+            return texts, last
+        texts.append(text)
+        last = record_["id"]
+    return texts, None
+
+
+def _next_page(last: int) -> dict[str, str]:
+    """Return the header that tells where a list goes on which ended early (RFC 8288)."""
+    kept = [
+        (name, value) for name, value in request.args.items() if name not in ("before", "offset")
+    ]
+    query = urlencode([*kept, ("before", last)])
+    return {"Link": f'<{public_root()}/queue/jobs?{query}>; rel="next"'}
 
 
 @blueprint.get("/job/<id_>")

@@ -39,12 +39,17 @@ def install(app: Flask) -> None:
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON answer."""
-    return Response(
-        json.dumps(body, separators=(",", ":")),
-        status=status,
-        headers=headers,
-        mimetype="application/json",
-    )
+    return answer_json(to_json(body), status, headers)
+
+
+def answer_json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer of JSON that is written already."""
+    return Response(body, status=status, headers=headers, mimetype="application/json")
+
+
+def to_json(body: Any) -> bytes:
+    """Return the one form in which answers are written."""
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def quota_warning(text: str | None) -> dict[str, Any]:

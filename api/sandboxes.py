@@ -24,7 +24,7 @@ from provisioning.credentials.lifetime import require_possible
 from provisioning.jobs.callbacks import PARAMETER, CallbackOrder, read_callback_url
 from provisioning.jobs.idempotency import HEADER, read_key, record_once
 from provisioning.sandbox.orders import request_sandbox
-from provisioning.sandbox.request import read_request
+from provisioning.sandbox.request import read_request, require_storable
 from provisioning.state.models import Job
 
 blueprint = Blueprint("sandboxes", __name__, url_prefix="/provisioning/async")
@@ -62,8 +62,9 @@ def _accept(
     require_possible(installation(), caller.principal, rules, types, parameters.get("ttl"))
     key = read_key(request.headers.get(HEADER, ""), caller.principal.token_id, parameters)
     callback = _read_callback(parameters)
-    creation.require_enabled(installation().config, rules, caller.principal)
     wanted = read_request(parameters)
+    require_storable(wanted, installation().config.params_limit_bytes)
+    creation.require_enabled(installation().config, rules, caller.principal)
     warning = None
 
     def record() -> Job:

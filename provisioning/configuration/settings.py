@@ -148,6 +148,11 @@ class Settings:
         "Calls of one management token that a front process answers in a minute; 0 is no limit.",
     )
     body_limit_bytes: int = _setting(_whole(1024), str(10 * 1024 * 1024), "Largest request body.")
+    params_limit_bytes: int = _setting(
+        _whole(1024),
+        str(64 * 1024),
+        "Longest parameters of a sandbox without its script, as its job's record keeps them.",
+    )
     creation_limit_seconds: int = _setting(
         _seconds, "120s", "Longest wait of a create for its object."
     )

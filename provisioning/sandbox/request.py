@@ -1,9 +1,11 @@
 """What a caller asked of a sandbox, as it is kept with the job (contract 8.1 and 8.2)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
+from provisioning import errors
 from provisioning.storage.base import FileQuery, TableQuery
 
 BACKEND = "docker"
@@ -169,6 +171,33 @@ def job_params(request: SandboxRequest | TransformationRequest) -> dict[str, Any
     if isinstance(request, SandboxRequest):
         shown.setdefault("input", [])
     return {"backend": BACKEND, **shown}
+
+
+def require_storable(request: SandboxRequest | TransformationRequest, limit: int) -> None:
+    """Refuse a request whose record in lists of jobs would be longer than ``limit`` bytes.
+
+    Jobs are kept for months and listed by the hundred, so there is a bound far below that of a
+    body. Raises ``ParameterInvalid``, which names the longest part.
+    """
+    params = job_params(request)
+    if _bytes(params) <= limit:
+        return
+    path, part = "", params
+    while isinstance(part, dict | list):
+        named = part.items() if isinstance(part, dict) else enumerate(part)
+        longest, value = max(named, key=lambda item: _bytes(item[1]))
+        if path and _bytes(value) <= limit // 2:
+            break
+        path += f"[{longest}]" if isinstance(part, list) else f".{longest}"
+        part = value
+    raise errors.ParameterInvalid(
+        path.removeprefix("."),
+        f"the parameters are too long: {limit} bytes in all are allowed, without the script",
+    )
+
+
+def _bytes(value: Any) -> int:
+    return len(json.dumps(value))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,16 @@
 """GET /queue/jobs: which jobs it lists, in pages, and its queries (contract 9.3)."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
+from devstack.processes import descendants
 from provisioning.configuration.secrets import Secret
 from provisioning.state.database import next_numbers
 from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
@@ -298,3 +303,60 @@ def test_hostile_queries_are_harmless(service: Service, project: str) -> None:
         answer = client.get(f"/queue/jobs?q={quote(text)}")
         assert answer.status in (200, 400), (text, answer)
     assert ids(search(client)) == [job]
+
+
+# Bounds ---------------------------------------------------------------------------------
+
+#: As long as an order's parameters may be, of the values that take the most memory once read.
+WORST = {"backend": "docker", "type": "jupyter", "where": ["ab"] * 13_000}
+#: Bytes of a list, and megabytes that a front may grow by while it answers many.
+LIST_BYTES, GROWTH = 3 * 512 * 1024, 100
+
+
+@pytest.fixture
+def long_jobs(service: Service, project: str) -> list[int]:
+    """Ids of jobs that would make a list of 13 megabytes."""
+    return add_jobs(service, project, *[{"params": WORST}] * 200)[::-1]
+
+
+def test_a_long_list_ends_early_and_says_where_it_goes_on(
+    service: Service, project: str, long_jobs: list[int]
+) -> None:
+    client = service.client(service.token(project=project))
+    found: list[int] = []
+    address = "/queue/jobs?limit=1000&status=success"
+    while address:
+        answer = client.get(address)
+        assert 0 < len(answer.text) <= LIST_BYTES
+        found += ids(answer)
+        link = answer.headers.get("Link", "")
+        address = link.partition("<")[2].partition(">")[0].partition(f":{client.port}")[2]
+        assert not link or link.endswith('; rel="next"')
+    assert found == long_jobs
+    assert "Link" not in client.get("/queue/jobs?limit=5").headers
+
+
+def test_many_long_lists_at_once_take_little_memory(
+    service: Service, project: str, long_jobs: list[int]
+) -> None:
+    client = service.client(service.token(project=project))
+    front = service.fronts[0].pid
+    client.get("/queue/jobs?limit=1000")
+    before, highest = memory(front), 0
+    with ThreadPoolExecutor(16) as executor:
+        lists = [executor.submit(client.get, "/queue/jobs?limit=1000") for _ in range(32)]
+        while not all(one.done() for one in lists):
+            highest = max(highest, memory(front))
+            time.sleep(0.05)
+    assert {one.result().status for one in lists} == {200}
+    assert highest - before < GROWTH
+
+
+def memory(pid: int) -> int:
+    """Return the resident megabytes of a process and those below it."""
+    kilobytes = 0
+    for one in (pid, *descendants(pid)):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/{one}/status").read_text()
+            kilobytes += int(status.partition("VmRSS:")[2].split()[0])
+    return kilobytes // 1024

@@ -537,6 +537,35 @@ def test_bad_requests_record_nothing(
     require_error(client.post(ASYNC, body), 400, reason, message)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        (
+            "",
+            {
+                "input": {
+                    "tables": [{"source": "a"}, {"source": "b", "changed_since": "c" * 70_000}]
+                }
+            },
+            "input.tables[1].changed_since",
+        ),
+        ("", {"input": {"files": [{"tags": ["tag"] * 13_000}]}}, "input.files[0].tags"),
+        ("/transformation", {"config_id": "1" * 70_000}, "transformation.config_id"),
+    ],
+)
+def test_parameters_that_would_fill_the_lists_are_refused(
+    client: Client, path: str, body: dict[str, Any], named: str
+) -> None:
+    parameters = {"type": "jupyter", **body}
+    if path:
+        parameters = {"transformation": {"config_version": "1", "row_id": "1", **body}}
+    answer = client.post(f"{ASYNC}{path}", parameters)
+    require_error(answer, 400, "parameter_invalid", None)
+    problem = "the parameters are too long: 65536 bytes in all are allowed, without the script"
+    assert answer.body["message"].endswith(f"{named}' is invalid: {problem}")
+    assert client.get("/queue/jobs").body == []
+
+
 def test_an_unknown_sandbox_is_404_at_once(client: Client) -> None:
     for unknown in ("1", "01", "x", "999999999999999999"):
         require_not_found(client.delete(f"{ASYNC}/{unknown}"))

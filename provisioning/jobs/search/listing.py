@@ -1,7 +1,7 @@
 """The list of a project's jobs (contract 9.3)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     SQLColumnExpression,
     String,
+    Text,
     and_,
     case,
     cast,
@@ -37,6 +38,15 @@ from provisioning.state.models import Job
 
 #: No request's parameters are nested deeper.
 _PARAMETER = re.compile(r"params\.([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,9})")
+#: Characters of parameters, results and steps in one batch of a list; ordinary jobs have some 500.
+BATCH_BYTES = 128 * 1024
+#: The columns of a record without a bound of their own.
+_LENGTH = sum(
+    (func.length(cast(column, Text)) for column in (Job.params, Job.result, Job.progress)),
+    start=literal(0),
+).label("length")
+#: What no record shows. The request may be megabytes of script.
+_HIDDEN = (defer(Job.request, raiseload=True), defer(Job.failure, raiseload=True))
 
 
 @dataclass(frozen=True)
@@ -73,10 +83,12 @@ class JobFields:
 
 def list_jobs(
     database: Database, project_id: str, url_start: str, search: JobSearch
-) -> Sequence[Job]:
-    """Return a project's jobs, newest first, without what no record shows.
+) -> Iterator[Sequence[Job]]:
+    """Yield a project's jobs, newest first, without what no record shows, in batches.
 
-    ``url_start`` is what a job's address begins with. Raises ``QueryInvalid``.
+    A batch is read when it is asked for; it holds some ``BATCH_BYTES``, so that a list of long
+    records never is in memory as a whole. ``url_start`` is what a job's address begins with.
+    Raises ``QueryInvalid``.
     """
     # The page is chosen by ids alone, which are all in the index: what lies before the offset
     # is not read, and PostgreSQL does not look for the jobs among those of other projects.
@@ -88,13 +100,28 @@ def list_jobs(
         .offset(search.offset)
         .subquery("page")
     )
-    # The request may be megabytes of script.
-    hidden = (defer(Job.request, raiseload=True), defer(Job.failure, raiseload=True))
-    query = select(Job).join(page, page.c.id == Job.id).order_by(Job.id.desc()).options(*hidden)
+    query = select(Job.id, _LENGTH).join(page, page.c.id == Job.id).order_by(Job.id.desc())
     # Every query is another statement: kept compiled, they would only fill the memory.
     options = {"compiled_cache": None} if search.conditions else {}
     with database.read() as session:
-        return session.scalars(query, execution_options=options).all()
+        found = session.execute(query, execution_options=options).all()
+    for ids in _batches((row.id, row.length) for row in found):
+        query_of_batch = select(Job).where(Job.id.in_(ids)).order_by(Job.id.desc())
+        with database.read() as session:
+            yield session.scalars(query_of_batch.options(*_HIDDEN)).all()
+
+
+def _batches(sized: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    room = BATCH_BYTES
+    for id_, length in sized:
+        if batch and length > room:
+            yield batch
+            batch, room = [], BATCH_BYTES
+        batch.append(id_)
+        room -= length
+    if batch:
+        yield batch
 
 
 def _conditions(project_id: str, url_start: str, search: JobSearch) -> list[Condition]:

@@ -84,7 +84,9 @@ def database(
 
 
 def page(database: Database, project: str, **search: Any) -> list[int]:
-    return [job.id for job in list_jobs(database, project, "", JobSearch(**search))]
+    return [
+        job.id for batch in list_jobs(database, project, "", JobSearch(**search)) for job in batch
+    ]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,7 @@ class Filled:
 
     def find(self, text: str, limit: int = PAGE) -> list[int]:
         search = JobSearch(limit, conditions=(parse(text),))
-        return [job.id for job in list_jobs(self.database, PROJECT, URL, search)]
+        return [job.id for batch in list_jobs(self.database, PROJECT, URL, search) for job in batch]
 
     @property
     def newest(self) -> list[int]:
@@ -61,7 +62,7 @@ def filled(
     rows = [random_job(random, id_) for id_ in range(1, JOBS[kind] + 1)]
     with database.write() as session:
         session.execute(insert(Job), rows)
-    jobs = list_jobs(database, PROJECT, URL, JobSearch(len(rows)))
+    jobs = list(chain.from_iterable(list_jobs(database, PROJECT, URL, JobSearch(len(rows)))))
     yield Filled(kind, database, printed_records(jobs))
     database.dispose()
 
