@@ -16,8 +16,8 @@ from provisioning.state.enums import UNFINISHED_JOBS, JobStatus
 from provisioning.state.formats import format_time
 from provisioning.state.models import Job
 
-#: Seconds that workers have to answer, and that asking them may take with a broker away.
-ANSWER_SECONDS, PING_SECONDS = 1, 8
+#: Seconds that workers have to answer, and that asking them may take, on a busy machine too.
+ANSWER_SECONDS, PING_SECONDS = 2, 40
 TIMES = ("created_at", "started_at", "ended_at", "claim_until")
 
 

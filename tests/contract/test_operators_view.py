@@ -115,6 +115,7 @@ def test_workers_are_found_by_their_claims_and_by_celery(idle: Service) -> None:
         wait_until(
             lambda: all(name in run(idle, "workers") for name in names),
             what="an answer of every worker",
+            timeout=LONG_DEADLINE,
         )
     finally:
         for process in chain.from_iterable(processes.values()):
