@@ -18,7 +18,7 @@ from provisioning.state.models import Credentials, Job
 from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import accepted_job
 from tests.support.client import Client
-from tests.support.deadlines import DEADLINE, ENDLESS, wait_until
+from tests.support.deadlines import DEADLINE, ENDLESS, LONG_DEADLINE, wait_until
 from tests.support.service import Service
 
 ASYNC = {"Prefer": "respond-async"}
