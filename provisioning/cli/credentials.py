@@ -1,6 +1,8 @@
 """The operators' commands about credentials, of all projects."""
 
+import json
 import sys
+from typing import Any
 
 import click
 from rich.table import Table
@@ -30,6 +32,7 @@ TIMES = frozenset(
         "warned_at",
         "noted_end",
         "dropped_at",
+        "access_ended_at",
         "claim_until",
         "password_ends_at",
     }
@@ -94,6 +97,36 @@ def list_credentials(
             format_time(row.expires_at) or "never",
         )
     print_table(table)
+
+
+@credentials.command()
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+def removals(limit: int, as_json: bool) -> None:
+    """List what is being removed, the oldest first, and what is in the way."""
+    found = [_removal(*pair) for pair in administration.list_removals(open_database(), limit)]
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    table = Table(
+        "id", "backend", "server", "object", "access ended", "tries", "next try", "reason"
+    )
+    for removal in found:
+        table.add_row(*("" if value is None else str(value) for value in removal.values()))
+    print_table(table)
+
+
+def _removal(row: Credentials, reason: str | None) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "backend": row.backend,
+        "server": row.server,
+        "object": row.object_name,
+        "accessEnded": format_time(row.access_ended_at),
+        "tries": row.attempts,
+        "nextTry": format_time(row.not_before or None),
+        "reason": reason,
+    }
 
 
 @credentials.command()

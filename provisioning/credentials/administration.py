@@ -41,6 +41,23 @@ def list_credentials(
         return session.scalars(query).all()
 
 
+def list_removals(database: Database, limit: int) -> Sequence[tuple[Credentials, str | None]]:
+    """Return credentials that are being removed, the oldest first, each with what is in the way.
+
+    The reason is that of the last try, None before one failed. A removal goes on until it is done;
+    once ``access_ended_at`` is set, nobody can use what is left.
+    """
+    query = (
+        select(Credentials, func.coalesce(Credentials.failure, Job.failure))
+        .outerjoin(Job, Job.id == Credentials.job_id)
+        .where(Credentials.state == CredentialsState.DROPPING)
+        .order_by(Credentials.id)
+        .limit(limit)
+    )
+    with database.read() as session:
+        return [(row, reason) for row, reason in session.execute(query)]
+
+
 def get_credentials(database: Database, credentials_id: int) -> Credentials:
     """Return a credential of any project, also one that is gone; raise ``CredentialsNotFound``."""
     with database.read() as session:

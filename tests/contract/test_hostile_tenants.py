@@ -1,13 +1,16 @@
 """Revoked means out, whatever a tenant holds (contract 7.4)."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import psycopg2
 import pytest
+from click.testing import CliRunner
 
 from devstack.postgres import Postgres
+from provisioning.cli.main import cli
 from tests.contract.conftest import ServiceMaker
 from tests.contract.test_workspaces import DATABASE, as_admin, connect, create, run
 from tests.support.client import Client
@@ -76,7 +79,7 @@ def test_an_expiry_ends_access_while_the_login_holds_its_own_row(
 
 
 def test_what_cannot_be_removed_yet_keeps_neither_access_nor_the_slot(
-    client: Client, postgres: Postgres
+    service: Service, client: Client, postgres: Postgres
 ) -> None:
     created = create(client, PATH)
     credentials = created["credentials"]
@@ -98,5 +101,21 @@ def test_what_cannot_be_removed_yet_keeps_neither_access_nor_the_slot(
         assert ended["result"] == {"status": "ok", "cleanup": "pending"}
         assert client.get(f"{PATH}/{created['id']}").status == 404
         assert schema_exists(postgres, credentials)
+        removal = wait_until(
+            lambda: next((one for one in removals(service) if one["reason"]), None),
+            what="a reason for operators",
+        )
+        assert removal["id"] == int(created["id"]) and removal["object"] == credentials["schema"]
+        assert removal["accessEnded"] and "postgres" in removal["reason"]
     wait_until(lambda: not schema_exists(postgres, credentials), what="the rest removed")
     assert client.delete(f"{PATH}/{again['id']}").status == 200
+    assert removals(service) == []
+
+
+def removals(service: Service) -> list[dict[str, Any]]:
+    """Return what the operators' command lists."""
+    arguments = ["credentials", "removals", "--json"]
+    result = CliRunner().invoke(cli, arguments, env=dict(service.environment))
+    assert result.exit_code == 0, result.output
+    found: list[dict[str, Any]] = json.loads(result.output)
+    return found
