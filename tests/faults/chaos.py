@@ -39,6 +39,7 @@ FAULTS = {
     "F16": "clocks of fronts, workers and beats an hour off",
     "F18": "an older copy of the state restored",
     "F21": "orphans, ghosts, and look-alikes of other installations",
+    "F24": "hostile tenants: locks, open and prepared transactions, many tables, reconnecting",
 }
 #: Read by the tests as they are imported; what the caller's environment says comes first.
 LONG = {
