@@ -89,6 +89,11 @@ def _translate(path: str, text: str) -> errors.ProvisioningError:
 
 
 def read_script(value: Any) -> str:
+    """Return a script without the mark that some editors begin a file with: no language runs it."""
+    return read_unicode(value).removeprefix("\ufeff")
+
+
+def read_unicode(value: Any) -> str:
     """Return a string that can be written as UTF-8: JSON may hold halves of characters."""
     if not isinstance(value, str):
         raise ValidationError("a string is expected")
@@ -101,7 +106,7 @@ def read_script(value: Any) -> str:
 
 def read_text(value: Any) -> str:
     """Return a string without NUL, which PostgreSQL cannot look for in a job's parameters."""
-    text = read_script(value)
+    text = read_unicode(value)
     if "\0" in text:
         raise ValidationError("NUL is not allowed")
     return text

@@ -61,7 +61,8 @@ def _notebook(script: str) -> bytes:
         "execution_count": None,
         "metadata": {},
         "outputs": [],
-        "source": script,
+        # Windows' ends of lines would become parts of what a magic command is given.
+        "source": script.replace("\r\n", "\n"),
     }
     notebook = {
         "cells": [cell],

@@ -42,7 +42,7 @@ CONFIGURATION = {
             "configuration": {
                 "backend": "docker",
                 "type": "python",
-                "queries": ["import csv", "print(6 * 7)"],
+                "queries": ["\ufeffimport csv", "print(6 * 7)"],
                 "packages": ["tiny"],
                 "tags": ["model"],
                 "input": [{"source": ORDERS, "destination": "orders.csv", "limit": 5}],
@@ -199,6 +199,15 @@ def test_script_tables_and_files_are_inside(client: Client, docker_engine: Docke
     manifest = json.loads(read_file(docker_engine, number, "/data/in/tables/orders.csv.manifest"))
     assert manifest["id"] == ORDERS and manifest["columns"] == ["id", "price"]
     assert read_file(docker_engine, number, "/data/in/files/3_model.bin") == b"file 3"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_script(
+    client: Client, docker_engine: DockerEngine
+) -> None:
+    """Of the mark that some editors begin a file with, exactly one is dropped."""
+    created = create(client, type="jupyter", script="\ufeffprint('x\ufeff')")
+    script = read_file(docker_engine, created["credentials"]["id"], "/data/main.py")
+    assert script == "print('x\ufeff')".encode()
 
 
 def test_a_second_create_returns_the_same_sandbox(client: Client) -> None:

@@ -21,5 +21,12 @@ def test_jupyter_gets_the_script_and_a_notebook_whose_first_cell_it_is(script: s
     assert notebook.metadata.kernelspec.name == "python3"
 
 
+def test_windows_ends_of_lines_stay_in_the_file_and_not_in_the_cell() -> None:
+    files = script_files("jupyter", "%%sql\r\nSELECT 1\r\n")
+    assert files["/data/main.py"] == b"%%sql\r\nSELECT 1\r\n"
+    notebook = nbformat.reads(files["/data/notebook.ipynb"].decode(), as_version=4)
+    assert notebook.cells[0].source == "%%sql\nSELECT 1\n"
+
+
 def test_rstudio_gets_the_script_alone() -> None:
     assert script_files("rstudio", "1 + 1") == {"/data/main.R": b"1 + 1"}
