@@ -118,7 +118,7 @@ def test_kill_ends_sessions_and_keeps_the_credential_and_its_data(case: Case) ->
 @pytest.mark.parametrize("end", ["kill", "drop"])
 def test_a_running_statement_is_ended(case: Case, end: str) -> None:
     spec, password = case.made()
-    ended = []
+    ended: list[Exception] = []
 
     def sleep_long() -> None:
         try:

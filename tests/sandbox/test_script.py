@@ -12,7 +12,7 @@ def test_jupyter_gets_the_script_and_a_notebook_whose_first_cell_it_is(script: s
     files = script_files("jupyter", script)
     assert set(files) == {"/data/main.py", "/data/notebook.ipynb"}
     assert files["/data/main.py"].decode() == script
-    notebook = nbformat.reads(
+    notebook = nbformat.reads(  # type: ignore[no-untyped-call]
         files["/data/notebook.ipynb"].decode(), as_version=nbformat.NO_CONVERT
     )
     nbformat.validate(notebook)
