@@ -6,7 +6,6 @@ import pytest
 from provisioning.sandbox.generated_files import script_files
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("script", ["", "print('é')\n", "a = 1\nb = 2", '"\\\u2028\x07'])
 def test_jupyter_gets_the_script_and_a_notebook_whose_first_cell_it_is(script: str) -> None:
     files = script_files("jupyter", script)
