@@ -535,6 +535,7 @@ def test_bad_requests_record_nothing(
     client: Client, body: dict[str, Any], reason: str, message: str | None
 ) -> None:
     require_error(client.post(ASYNC, body), 400, reason, message)
+    assert client.get("/queue/jobs").body == []
 
 
 def test_an_unknown_sandbox_is_404_at_once(client: Client) -> None:

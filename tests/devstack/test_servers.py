@@ -216,7 +216,9 @@ def start_and_kill_the_parent(server: Server, *, immortal: bool) -> int:
     ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
+        served_before = is_serving(pid, server)
         parent.kill()
+    assert served_before
     return pid
 
 
