@@ -5,7 +5,6 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 SCRATCH := $(CURDIR)/.provisioning-test
-TYPED := provisioning workers api devstack snowflake_simulator celeryconfig.py
 CHECKED := tests/unit tests/sandbox tests/storage tests/snowflake_simulator \
 	tests/devstack/test_busy.py
 PYTEST_OPTIONS ?=
@@ -41,7 +40,7 @@ check: lint ## Check the style and run the tests that need no server, within a m
 lint: $(INSTALLED) ## Check style, types and the direction of imports.
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --quiet --check .
-	@$(PYTHON) -m mypy --strict --no-error-summary $(TYPED)
+	@$(PYTHON) -m mypy --no-error-summary
 	@$(VENV)/bin/lint-imports --no-cache > $(VENV)/imports.log 2>&1 || \
 		{ cat $(VENV)/imports.log; exit 1; }
 

@@ -4,9 +4,8 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.job_list import Arguments, read_before, read_limit, read_times
-from api.manage import authenticate_operator
-from api.requests import installation, read_parameters
+from api.queries import Arguments, read_before, read_limit, read_times
+from api.requests import authenticate_operator, installation, read_parameters
 from api.responses import answer
 from api.schemas import NoParameters
 from provisioning import errors

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.queue import accepted
+from api.job_answers import accepted
 from api.requests import authenticate, installation, preferred_wait, read_parameters
 from api.responses import answer, quota_warning
 from api.schemas import CreateCredentials, CreateSnowflake, Extend, NoParameters

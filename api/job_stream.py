@@ -7,8 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.job_events import read_after, shown
-from api.queue import job_url
+from api.event_records import event_record
+from api.job_answers import job_url
+from api.queries import read_after
 from api.requests import authenticate, installation, read_parameters
 from api.schemas import NoParameters
 from api.waiting import hold_stream
@@ -37,11 +38,11 @@ def stream(id_: str) -> Response:
     caller = authenticate()
     read_parameters(NoParameters())
     # Callers that cannot send the header across origins name the event in the address.
-    after = read_id(request.headers.get("Last-Event-ID", "").strip()) or read_after()
+    after = read_id(request.headers.get("Last-Event-ID", "").strip()) or read_after(request.args)
     job = find_job(installation().database, caller.principal.project_id, id_)
     seconds = installation().config.stream_seconds
     leave = hold_stream()
-    body = _follow(installation().database, job.id, job_url(job), after, seconds)
+    body = _follow(installation().database, job.id, job_url(job.id), after, seconds)
     # Without the header some proxies collect the whole stream before they pass it on.
     response = Response(body, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
     response.call_on_close(leave)
@@ -61,7 +62,7 @@ def _follow(database: Database, job_id: int, url: str, after: int, seconds: floa
         for event in events:
             after = event.id
             kind = "progress" if event.action == Action.JOB_STEP else "status"
-            yield _message(kind, after, shown(event))
+            yield _message(kind, after, event_record(event))
         if status not in UNFINISHED_JOBS and len(events) < PAGE:
             yield _message("end", after, {"id": job_id, "status": status, "url": url})
             return

@@ -2,16 +2,14 @@
 
 from flask import Blueprint, Response, request
 
-from api.requests import installation, read_parameters, run_id
+from api.requests import authenticate_operator, installation, read_parameters
 from api.responses import answer
 from api.schemas import NoParameters
 from api.waiting import wake_worker, wake_workers
 from provisioning import errors
-from provisioning.access.management_tokens import Operator
 from provisioning.background.retention import forget_old
 from provisioning.background.sweep import sweep
 from provisioning.configuration.catalog import backend_rules, require_type
-from provisioning.configuration.secrets import Secret
 from provisioning.credentials.garbage_collection import collect_garbage
 
 blueprint = Blueprint("manage", __name__, url_prefix="/provisioning/manage")
@@ -20,17 +18,6 @@ NO_PARAMETERS = NoParameters()
 AGE_UNITS = {"days": 86_400, "hours": 3600}
 #: More units than any credential is old; databases refuse larger numbers.
 GREATEST_AGE = 10**6
-
-
-def authenticate_operator() -> Operator:
-    """Return who operates, or raise why the management token is not good (contract 11.4).
-
-    Maintenance does not keep operators out.
-    """
-    token = Secret(request.headers.get("X-KBC-ManageApiToken", "").strip())
-    if not token.reveal():
-        raise errors.ManageTokenMissing
-    return installation().manage_tokens.verify(token, run_id())
 
 
 @blueprint.post("/server/<backend>/garbage-collection")

@@ -2,8 +2,7 @@
 
 from flask import Blueprint, Response
 
-from api.manage import authenticate_operator
-from api.requests import installation
+from api.requests import authenticate_operator, installation
 from api.responses import answer
 from provisioning.orphans import comparison
 from provisioning.orphans.report import report_body

@@ -6,8 +6,7 @@ from urllib.parse import parse_qsl
 from flask import Blueprint, Response, g, request
 from marshmallow import Schema
 
-from api.manage import authenticate_operator
-from api.requests import installation, read_parameters
+from api.requests import authenticate_operator, installation, read_parameters
 from api.responses import answer
 from api.schemas import NoParameters, RegisterServer, load
 from provisioning import errors

@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, request
 
+from api.job_answers import job_url
 from api.job_list import read_search, read_wait, wants_metrics
 from api.requests import authenticate, installation, public_root, read_parameters
-from api.responses import answer, answer_json, quota_warning, to_json
+from api.responses import answer, answer_json, to_json
 from api.schemas import NoParameters
 from api.waiting import wait, wake_worker
 from provisioning.access.tokens import Principal
@@ -36,7 +37,7 @@ def show_all() -> Response:
     read_parameters(NoParameters())
     search = read_search(request.args, installation().database)
     project = caller.principal.project_id
-    batches = list_jobs(installation().database, project, _job_url(""), search)
+    batches = list_jobs(installation().database, project, job_url(""), search)
     records = chain.from_iterable(_records(jobs, caller.principal) for jobs in batches)
     texts, last = _cut(records)
     body = b"".join((b"[", b",".join(texts), b"]"))
@@ -99,24 +100,6 @@ def kill(id_: str) -> Response:
     return answer({"message": "job termination request accepted for processing"}, 202)
 
 
-def accepted(
-    job: Job, headers: dict[str, str] | None = None, warning: str | None = None
-) -> Response:
-    """Return the 202 of work that goes on (contract 7.3)."""
-    body = {"id": job.id, "url": job_url(job), "status": str(job.status)}
-    body |= quota_warning(warning)
-    return answer(body, 202, headers)
-
-
-def job_url(job: Job) -> str:
-    """Return the absolute address of a job (contract 1.3)."""
-    return _job_url(job.id)
-
-
-def _job_url(id_: int | str) -> str:
-    return f"{public_root()}/queue/job/{id_}"
-
-
 def _records(jobs: Sequence[Job], reader: Principal) -> list[dict[str, Any]]:
     """Return the jobs' records as the reader may see them.
 
@@ -167,7 +150,7 @@ def record(job: Job, password: Secret | None) -> dict[str, Any]:
         **_tries(job),
         "_index": None,
         "_type": "jobs",
-        "url": job_url(job),
+        "url": job_url(job.id),
     }
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from api.queue import accepted, job_url
-from api.requests import authenticate, installation, public_root, read_parameters
+from api.job_answers import accepted, job_url
+from api.requests import authenticate, installation, read_parameters
 from api.responses import answer
 from api.schemas import (
     CreateFromTransformation,
@@ -83,7 +83,7 @@ def _read_callback(parameters: dict[str, Any]) -> CallbackOrder | None:
     if url is None:
         return None
     url = read_callback_url(installation().config, url)
-    return CallbackOrder(url, f"{public_root()}/queue/job/")
+    return CallbackOrder(url, job_url(""))
 
 
 @blueprint.delete("/<backend>/<id_>")
@@ -94,7 +94,7 @@ def drop(backend: str, id_: str) -> Response:
     job = changes.request_drop(installation(), caller, backend, id_)
     wake_worker(job)
     # Contract 4.4: unlike everywhere else, the id is a string here.
-    return answer({"id": str(job.id), "url": job_url(job), "status": str(job.status)})
+    return answer({"id": str(job.id), "url": job_url(job.id), "status": str(job.status)})
 
 
 def _async_rules(backend: str) -> BackendRules:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from devstack.docker_network import (
     EngineNetwork,
@@ -150,7 +150,7 @@ class DockerEngine:
 
         return docker.DockerClient(base_url=self.url, version="auto", timeout=timeout)
 
-    def __enter__(self) -> "DockerEngine":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -6,7 +6,7 @@ import secrets
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from devstack.ports import HOST, HeldPort, accepts_connections, hold_port
 from devstack.processes import Process, StartFailed, end_stray, processes_working_in, wait_until
@@ -30,6 +30,11 @@ class Server(ABC):
 
     name: str
     executable: str
+
+    @classmethod
+    @abstractmethod
+    def missing(cls) -> bool:
+        """Whether this machine lacks the server's programs."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
@@ -105,7 +110,7 @@ class Server(ABC):
         """Let a paused server go on."""
         self.process.resume()
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

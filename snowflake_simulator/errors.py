@@ -101,20 +101,19 @@ def no_warehouse() -> SnowflakeError:
 
 
 def no_database(verb: str) -> SnowflakeError:
-    return SnowflakeError(
-        "090105",
-        "22000",
-        f"Cannot perform {verb}. This session does not have a current database. Call "
-        "'USE DATABASE', or use a qualified name.",
-    )
+    return _nothing_current("090105", "database", verb)
 
 
 def no_schema(verb: str) -> SnowflakeError:
+    return _nothing_current("090106", "schema", verb)
+
+
+def _nothing_current(code: str, kind: str, verb: str) -> SnowflakeError:
     return SnowflakeError(
-        "090106",
+        code,
         "22000",
-        f"Cannot perform {verb}. This session does not have a current schema. Call "
-        "'USE SCHEMA', or use a qualified name.",
+        f"Cannot perform {verb}. This session does not have a current {kind}. Call "
+        f"'USE {kind.upper()}', or use a qualified name.",
     )
 
 

@@ -14,13 +14,7 @@ from provisioning.state.enums import (
     JobStatus,
     ServerMode,
 )
-
-#: MySQL compares text without case by default; ids, slots and types are case-sensitive.
-TABLE_OPTIONS = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-}
+from provisioning.state.migrations.tables import TABLE_OPTIONS
 
 
 def _values_of(enum: type[StrEnum]) -> list[str]:

@@ -31,6 +31,7 @@ from tests.support.redshift_stand_in import RedshiftStandIn
 
 
 class MySQLCase(Case):
+    backend: MySQLBackend
     error = pymysql.Error
     sleep = f"SELECT SLEEP({ENDLESS})"
 

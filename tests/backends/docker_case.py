@@ -154,7 +154,8 @@ class DockerCase:
         container = self.container(spec)
         network = self.client.api.inspect_network(spec.object_name)
         shown = [container.attrs, network, container.top(ps_args="auxeww")]
-        return json.dumps(shown) + container.logs().decode()
+        logs: bytes = container.logs()
+        return json.dumps(shown) + logs.decode()
 
     @contextmanager
     def foreign(self, name: str, **options: Any) -> Iterator[Any]:

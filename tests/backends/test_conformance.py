@@ -118,7 +118,7 @@ def test_kill_ends_sessions_and_keeps_the_credential_and_its_data(case: Case) ->
 @pytest.mark.parametrize("end", ["kill", "drop"])
 def test_a_running_statement_is_ended(case: Case, end: str) -> None:
     spec, password = case.made()
-    ended = []
+    ended: list[Exception] = []
 
     def sleep_long() -> None:
         try:
@@ -183,8 +183,11 @@ def test_drop_removes_views_too(case: Case) -> None:
 def test_drop_of_what_is_missing_succeeds(case: Case) -> None:
     spec, _ = case.made()
     case.backend.drop(spec, lease())
+    assert case.remains(spec) == []
     case.backend.drop(spec, lease())
-    case.backend.drop(case.spec(), lease())
+    never_made = case.spec()
+    case.backend.drop(never_made, lease())
+    assert case.remains(spec) == case.remains(never_made) == []
 
 
 @pytest.mark.parametrize("gone", ["remove_object", "remove_login", "lock_login"])

@@ -25,8 +25,8 @@ from tests.backends.snowflake_case import Account, SnowflakeCase, configured, er
 
 DAY = 86_400
 BAD_LOGIN, BAD_KEY, OTHER_ROLE = 390100, 390144, 3013
-SERVICE = {"user_type": "SERVICE"}
-TOKENS = {**SERVICE, "access_tokens": True, "access_token_days": 30}
+SERVICE: dict[str, Any] = {"user_type": "SERVICE"}
+TOKENS: dict[str, Any] = {**SERVICE, "access_tokens": True, "access_token_days": 30}
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,8 @@ def test_what_cannot_be_removed_yet_keeps_neither_access_nor_the_slot(
         assert ended["result"] == {"status": "ok", "cleanup": "pending"}
         assert client.get(f"{PATH}/{created['id']}").status == 404
         assert schema_exists(postgres, credentials)
-        removal = wait_until(
-            lambda: next((one for one in removals(service) if one["reason"]), None),
+        [removal] = wait_until(
+            lambda: [one for one in removals(service) if one["reason"]],
             what="a reason for operators",
         )
         assert removal["id"] == int(created["id"]) and removal["object"] == credentials["schema"]

@@ -109,10 +109,13 @@ def test_the_password_is_shown_to_the_token_that_made_the_sandbox(
     principal = service.installation.tokens.verify(Secret(owner))
     made, dropped = (add_sandbox(service, project, secret) for secret in ("p4ss", ""))
     created = {"command": JobCommand.CREATE, "token_id": principal.token_id}
-    results = [{"status": "ok", "credentials": {"id": id_}} for id_ in (made, made, dropped)]
     rows = [
-        {**created, "credentials_id": result["credentials"]["id"], "result": result}
-        for result in results
+        {
+            **created,
+            "credentials_id": id_,
+            "result": {"status": "ok", "credentials": {"id": id_}},
+        }
+        for id_ in (made, made, dropped)
     ]
     jobs = add_jobs(service, project, *rows, created, {"status": JobStatus.WAITING, **created})
     own = service.client(owner)

@@ -13,7 +13,7 @@ from devstack.mariadb import MariaDB
 from provisioning.access.management_tokens import WRONG_TRIES, ManageTokens
 from provisioning.cli.main import cli
 from provisioning.state.models import Credentials
-from tests.contract.conftest import ServiceMaker
+from tests.contract.conftest import ServiceMaker, new_project
 from tests.contract.expectations import require_error, require_headers, require_not_found
 from tests.contract.server_look import database_exists
 from tests.support.client import Answer, Client
@@ -67,8 +67,15 @@ def test_without_a_management_token_nothing_is_done(
     managed: Service, headers: dict[str, str]
 ) -> None:
     """A project's token is none."""
-    answer = managed.client().post(GARBAGE, headers=headers)
+    owner = managed.client(managed.token(project=new_project()))
+    garbage = owner.create()
+    make_old(managed, garbage)
+    answer = owner.post(GARBAGE, headers=headers)
     require_error(answer, 400, "manage_token_missing", "Missing Manage API token")
+    assert owner.get("/queue/jobs").body == []
+    path = f"/provisioning/mysql/{garbage['id']}"
+    assert owner.get(path).status == 200
+    owner.delete(path)
 
 
 def test_a_wrong_management_token_is_refused(managed: Service) -> None:

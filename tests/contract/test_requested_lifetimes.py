@@ -15,7 +15,8 @@ LIMIT = "mysql.sandbox.expirationSeconds"
 
 def lifetime(body: dict[str, Any]) -> float:
     """Return the seconds from the touch to the end."""
-    return datetime.fromisoformat(body["expiration"]).timestamp() - body["touch"]
+    touched: float = body["touch"]
+    return datetime.fromisoformat(body["expiration"]).timestamp() - touched
 
 
 def require_too_long(client: Client, path: str, body: dict[str, Any], largest: int) -> None:

@@ -544,6 +544,7 @@ def test_bad_requests_record_nothing(
     client: Client, body: dict[str, Any], reason: str, message: str | None
 ) -> None:
     require_error(client.post(ASYNC, body), 400, reason, message)
+    assert client.get("/queue/jobs").body == []
 
 
 @pytest.mark.parametrize(

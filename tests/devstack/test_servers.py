@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg2
 import pymysql
@@ -25,10 +26,11 @@ from devstack.valkey import Valkey
 from tests.support.deadlines import wait_until
 
 TREE = Path(__file__).parents[2]
+Kind = TypeVar("Kind", bound=Server)
 
 
-def make(kind: type[Server], directory: Path) -> Server:
-    if kind is not Valkey and kind.missing():  # type: ignore[attr-defined]
+def make(kind: type[Kind], directory: Path) -> Kind:
+    if kind.missing():
         pytest.skip(f"{kind.name} is not installed")
     return kind(directory / "server")
 
@@ -214,7 +216,9 @@ def start_and_kill_the_parent(server: Server, *, immortal: bool) -> int:
     ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
+        served_before = is_serving(pid, server)
         parent.kill()
+    assert served_before
     return pid
 
 

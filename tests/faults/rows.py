@@ -49,9 +49,12 @@ def wait_swept(service: Service, sweeps: int = 1) -> None:
             return session.execute(query).scalar_one()
 
     seen = {clock()}
-    wait_until(
-        lambda: len(seen) > sweeps or seen.add(clock()), timeout=SETTLE, what=f"{sweeps} sweeps"
-    )
+
+    def enough() -> bool:
+        seen.add(clock())
+        return len(seen) > sweeps
+
+    wait_until(enough, timeout=SETTLE, what=f"{sweeps} sweeps")
 
 
 def picture(oracle: Oracle) -> tuple[object, ...]:

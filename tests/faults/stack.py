@@ -78,11 +78,11 @@ class FaultyService(Service):
             },
         )
 
-    def start(self, *, fronts: int = 1, workers: int = 1, beats: int = 1) -> None:
+    def start(self, *, fronts: int = 1, workers: int = 1, beats: int = 1, dockers: int = 0) -> None:
         """Start all processes side by side: some tests need a dozen of them."""
         with ThreadPoolExecutor(max_workers=max(fronts, 1)) as executor:
             started = [executor.submit(self.start_front) for _ in range(fronts)]
-            super().start(fronts=0, workers=workers, beats=beats)
+            super().start(fronts=0, workers=workers, beats=beats, dockers=dockers)
             for front in started:
                 front.result()
 

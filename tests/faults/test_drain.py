@@ -98,7 +98,7 @@ def make(service: FaultyService, engine: MySQLEngine, amount: int) -> list[int]:
     # As the service does it: what a server has before any row names it is a sign of a lost state.
     with installation.database.write() as session:
         session.add_all(rows)
-    with engine.server.connect() as connection, connection.cursor() as cursor:
+    with engine.mariadb.connect() as connection, connection.cursor() as cursor:
         for row in rows:
             cursor.execute(f"CREATE DATABASE `{row.object_name}`")
             cursor.execute(f"CREATE USER `{row.user_name}`@`%` IDENTIFIED BY 'Secret4711'")

@@ -28,7 +28,7 @@ from provisioning.installation import Installation, build_installation
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import read_clock
 from provisioning.state.enums import CredentialsState
-from provisioning.state.events import Action
+from provisioning.state.events import Action, record_extension
 from provisioning.state.models import Credentials, Event, Job
 from tests.faults.callers import Caller, Ledger
 from tests.faults.oracle import Oracle
@@ -306,13 +306,12 @@ def test_the_race_is_lost_without_its_protections(
     locking: bool,
     wrong: bool,
 ) -> None:
-    record = domain.record_extension
 
     def dawdle(session: Any, row: Credentials, *arguments: Any) -> None:
         with suppress(TimeoutError):
             gone = partial(_is_retired, installation, row.id)
             wait_until(gone, timeout=DAWDLE, what="a sweep")
-        record(session, row, *arguments)
+        record_extension(session, row, *arguments)
 
     monkeypatch.setattr(domain, "record_extension", dawdle)
     if not locking:

@@ -128,7 +128,9 @@ def test_a_restored_state_drops_nothing_until_told(
 
     # A broker that remembers tells, too, where nothing was made since.
     with closing(broker):
-        broker.set(key, int(broker.get(key)) + DAY)
+        remembered = broker.get(key)
+        assert isinstance(remembered, bytes)
+        broker.set(key, int(remembered) + DAY)
     wait_until(lambda: observing(service), timeout=SETTLE, what="the service observes")
     assert "the broker knows of a sweep" in observing(service)
 

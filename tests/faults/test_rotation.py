@@ -246,7 +246,7 @@ def test_a_refused_password_is_withdrawn(tmp_path: Path, turning: list[Turning])
         rotate_admin(installation, "mysql", "default")
     with installation.database.read() as session:
         row = session.scalars(select(AdminSecret)).one()
-    assert row.secret is row.pending is row.claim_until is None
+    assert (row.secret, row.pending, row.claim_until) == (None, None, None)
     assert takes_first_password(installation, "mysql")
     installation.close()
 

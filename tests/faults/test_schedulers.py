@@ -104,7 +104,7 @@ def test_many_schedulers_act_once_on_each_row(
         assert actions[number, Action.EXPIRED] == actions[number, Action.DROPPED] == 1
         ledger.leaving(str(number))
         ledger.deleted(str(number))
-    assert sorted(job.credentials_id for job in jobs) == sorted(numbers)
+    assert sorted(job.credentials_id or 0 for job in jobs) == sorted(numbers)
     assert {(job.status, job.attempts) for job in jobs} == {(JobStatus.SUCCESS, 1)}
     assert _dropped_databases(mysql) - dropped == len(numbers)
     oracle.assert_clean()

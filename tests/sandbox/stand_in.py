@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from provisioning.sandbox.content import SandboxContent
 from provisioning.sandbox.request import LoadPlan
 from provisioning.storage.base import FileQuery, StorageRefused, TableQuery
 
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
 CSV = b'"id","name"\n"1","O""Hara, Scarlett"\n'
 RUN_ID = "100.200.300"
 EMPTY = {
@@ -81,7 +83,8 @@ class StandInStorage:
 
     def table_details(self, table_id: str) -> dict[str, Any]:
         self._call("table_details", table_id)
-        return self._find(self.tables, table_id, f"The table {table_id} was not found")[0]
+        details, _ = self._find(self.tables, table_id, f"The table {table_id} was not found")
+        return details
 
     def export_table(self, query: TableQuery, target: BinaryIO) -> None:
         self._call("export_table", query.table_id)
@@ -128,7 +131,7 @@ class StandInStorage:
             raise self.failures[name]
 
     @staticmethod
-    def _find(things: dict[Any, Any], key: Any, message: str) -> Any:
+    def _find(things: dict[Key, Thing], key: Key, message: str) -> Thing:
         if key not in things:
             raise StorageRefused(message)
         return things[key]

@@ -1,6 +1,7 @@
 """Idempotency keys: what is repeated with one makes one job, for a day."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -19,9 +20,9 @@ BODY = {"type": "jupyter", "script": "print(1)", "input": {"tables": [{"source":
 MIXED = b'{"input": {"tables": [{"source":"in.c-a.b"}]},\n "script":"print(1)", "type":"jupyter"}'
 
 
-def send(front: FlaskClient, key: str = "k-1", **options: object) -> TestResponse:
+def send(front: FlaskClient, key: str = "k-1", **options: Any) -> TestResponse:
     sent = options or {"json": BODY}
-    return front.post(PATH, headers={"Idempotency-Key": key}, **sent)  # type: ignore[arg-type]
+    return front.post(PATH, headers={"Idempotency-Key": key}, **sent)
 
 
 def accepted(answer: TestResponse) -> int:

@@ -168,8 +168,7 @@ def plan(monkeypatch: pytest.MonkeyPatch, *types: str) -> None:
 
 
 def record_of(caller: FlaskClient, job: int) -> dict[str, Any]:
-    record = caller.get(f"/queue/job/{job}").json
-    assert record is not None
+    record: dict[str, Any] = caller.get(f"/queue/job/{job}").get_json()
     return record
 
 

@@ -25,7 +25,8 @@ def run(installation: Installation, front: FlaskClient, body: dict[str, Any]) ->
 
 
 def lifetime(result: dict[str, Any]) -> float:
-    return datetime.fromisoformat(result["expiration"]).timestamp() - result["touch"]
+    touched: float = result["touch"]
+    return datetime.fromisoformat(result["expiration"]).timestamp() - touched
 
 
 def test_a_sandbox_lives_as_long_as_it_is_asked_to(

@@ -89,8 +89,11 @@ def test_secondary_roles_count_until_they_are_switched_off(
 
 
 def test_public_is_everyones(admin: Connection, user: Connection) -> None:
+    assert user.error("USE SCHEMA d.s2") == IMPOSSIBLE
     admin.rows("GRANT USAGE ON SCHEMA d.s2 TO ROLE PUBLIC")
     user.rows("USE SCHEMA d.s2")
+    admin.rows("REVOKE USAGE ON SCHEMA d.s2 FROM ROLE PUBLIC")
+    assert user.error("USE SCHEMA d.s2") == IMPOSSIBLE
 
 
 def test_future_grants_reach_tables_made_later(

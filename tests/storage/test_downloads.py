@@ -18,6 +18,7 @@ from provisioning.storage.keboola import KeboolaStorage
 from tests.storage.case import PATIENCE, RUN_ID, KeboolaCase, download, export, no_pause
 from tests.support.deadlines import DEADLINE, ENDLESS
 from tests.support.storage_simulator import Repeated, Reply, StorageSimulator, Table
+from tests.support.storage_simulator.contents import Row
 from tests.support.storage_simulator.server import Change
 
 PROVIDERS = ["aws", "azure", "gcp"]
@@ -199,7 +200,7 @@ def test_an_interrupted_part_starts_anew(one_case: KeboolaCase, fault: str) -> N
 
 
 def test_an_interrupted_export_has_each_row_once(case: KeboolaCase) -> None:
-    rows = [[str(number), "x" * 50] for number in range(3000)]
+    rows: list[Row] = [[str(number), "x" * 50] for number in range(3000)]
     case.simulator.add_table(Table(TABLE, ["id", "x"], rows, slices=3, provider=case.provider))
     for number in range(3):
         case.simulator.files.disturb(f"000{number}", lambda reply: replace(reply, cut=5_000))

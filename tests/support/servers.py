@@ -53,7 +53,7 @@ def _all_commands_recorded(server: Valkey) -> Iterator[None]:
     recorded = server.directory / "commands.txt"
     with socket.create_connection((server.host, server.port)) as monitor, recorded.open("wb") as to:
         monitor.sendall(f"AUTH {server.password}\r\nMONITOR\r\n".encode())
-        writer = subprocess.Popen(["cat"], stdin=monitor, stdout=to)
+        writer = subprocess.Popen(["cat"], stdin=monitor.fileno(), stdout=to)
     yield
     # The server has ended, and so has its end of the connection.
     writer.wait(DEADLINE)

@@ -8,7 +8,10 @@ from pymysql.constants import ER
 from provisioning.backends.base import EngineBusy, Spec
 from provisioning.backends.mysql.accounts import one_of
 from provisioning.backends.mysql.server import Server, Statements
+from provisioning.configuration.backoff import Backoff
 
+#: Seconds between two looks whether sessions have ended.
+LOOK_AGAIN = Backoff(0.001, 0.1)
 #: Seconds until killed sessions must be gone.
 SESSIONS_PATIENCE = 8.0
 #: Seconds after which sessions that are killed, and only still roll back, are not waited for:
@@ -43,7 +46,7 @@ def _end(
         query += f" AND {one_of('db', specs)}"
         values += [spec.object_name for spec in specs]
     ended: set[int] = set()
-    start, pause = time.monotonic(), 0.001
+    start, pauses = time.monotonic(), LOOK_AGAIN.pauses()
     while sessions := {int(row[0]): row[1] for row in run(query, *values)}:
         if ended and not also_new:
             sessions = {id_: command for id_, command in sessions.items() if id_ in ended}
@@ -56,6 +59,5 @@ def _end(
         for session in living:
             run.ignoring({ER.NO_SUCH_THREAD}, f"KILL CONNECTION {session}")
         ended.update(sessions)
-        time.sleep(pause)
-        pause = min(pause * 2, 0.1)
+        time.sleep(next(pauses))
     return len(ended)

@@ -144,13 +144,13 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         run(f"ALTER USER {user} SET search_path = {quote_sql_name(spec.object_name)}")
         seconds = self._limits[spec.type].statement_seconds
         run(f"ALTER USER {user} SET statement_timeout = {seconds * 1000}")
-        if server.dialect.needs_membership:
+        if server.dialect.is_postgresql:
             run(f"GRANT {user} TO CURRENT_USER")
 
     def _create_schema(self, run: Statements, server: Server, spec: Spec, lease: Lease) -> None:
         schema, user = quote_sql_name(spec.object_name), quote_sql_name(spec.user_name)
         quota = ""
-        if server.dialect.has_schema_quota and server.config.schema_quota_gb:
+        if not server.dialect.is_postgresql and server.config.schema_quota_gb:
             quota = f" QUOTA {server.config.schema_quota_gb} GB"
         if run.ignoring(_SCHEMA_EXISTS, f"CREATE SCHEMA {schema} AUTHORIZATION {user}{quota}"):
             return
@@ -230,7 +230,7 @@ def _fence(run: Statements, server: Server, spec: Spec, lease: Lease) -> None:
     lease is looked at before each statement, so a holder that was replaced can finish at most
     the statement it is in.
     """
-    if not server.dialect.names_sessions:
+    if not server.dialect.is_postgresql:
         run.guard(lease)
     else:
         end = time.monotonic() + SESSIONS_PATIENCE
@@ -243,7 +243,7 @@ def _fence(run: Statements, server: Server, spec: Spec, lease: Lease) -> None:
 
 
 def _release(run: Statements, server: Server) -> None:
-    if server.dialect.names_sessions:
+    if server.dialect.is_postgresql:
         run("SELECT set_config('application_name', '', false)")
 
 

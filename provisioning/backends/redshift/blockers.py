@@ -46,7 +46,7 @@ class Blockers:
         self.others: set[str] = set()
 
     def __enter__(self) -> Self:
-        if self._server.dialect.has_blocking_pids:
+        if self._server.dialect.is_postgresql:
             self._thread.start()
         return self
 

@@ -21,21 +21,11 @@ class Dialect:
     open_logins: str
     #: What ``CONNECTION LIMIT`` takes for no limit.
     unlimited: str
-    #: Sessions have a name that their login gives them, by which a stale holder is found.
-    names_sessions: bool
-    #: ``pg_blocking_pids``, and ``pg_identify_object``.
-    has_blocking_pids: bool
-    identifies_objects: bool
-    #: Transactions that are prepared, and outlive their session, where a setting lets them.
-    has_prepared: bool
-    #: ``PASSWORD NULL``, which lets nobody log in.
-    has_null_password: bool
-    #: ``CREATE SCHEMA ... QUOTA n GB``.
-    has_schema_quota: bool
-    #: ``DROP OWNED BY``, which takes what a login owns and was granted.
-    has_drop_owned: bool
-    #: A role without superuser rights must be a member of the owner it creates a schema for.
-    needs_membership: bool
+    #: PostgreSQL names sessions, blocking processes and objects (``pg_identify_object``), knows
+    #: prepared transactions, ``PASSWORD NULL`` and ``DROP OWNED BY``, and lets a role without
+    #: superuser rights create a schema only for an owner whose member it is. Redshift has none
+    #: of these, but ``CREATE SCHEMA ... QUOTA n GB``.
+    is_postgresql: bool
     #: SQLSTATE of a DROP USER that is refused because of what the login owns or was granted.
     still_needed: str
     #: The right to create users, and a query that tells whether the admin has it.
@@ -50,14 +40,7 @@ POSTGRESQL = Dialect(
     sessions="SELECT pid, usename, datname FROM pg_stat_activity WHERE usename IS NOT NULL",
     open_logins="SELECT oid, rolname FROM pg_roles WHERE rolconnlimit <> 0",
     unlimited="-1",
-    names_sessions=True,
-    has_blocking_pids=True,
-    identifies_objects=True,
-    has_prepared=True,
-    has_null_password=True,
-    has_schema_quota=False,
-    has_drop_owned=True,
-    needs_membership=True,
+    is_postgresql=True,
     still_needed=errorcodes.DEPENDENT_OBJECTS_STILL_EXIST,
     user_right="CREATEROLE",
     may_create_users="SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user",
@@ -71,14 +54,7 @@ REDSHIFT = Dialect(
         "SELECT usesysid, usename FROM pg_user_info WHERE COALESCE(useconnlimit, '') <> '0'"
     ),
     unlimited="UNLIMITED",
-    names_sessions=False,
-    has_blocking_pids=False,
-    identifies_objects=False,
-    has_prepared=False,
-    has_null_password=False,
-    has_schema_quota=True,
-    has_drop_owned=False,
-    needs_membership=False,
+    is_postgresql=False,
     still_needed=errorcodes.OBJECT_IN_USE,
     user_right="CREATEUSER",
     may_create_users="SELECT usesuper FROM pg_user WHERE usename = current_user",

@@ -18,6 +18,7 @@ from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.blockers import Blockers, roll_back_prepared
 from provisioning.backends.redshift.detach import detach_login
 from provisioning.backends.redshift.server import Server, Statements
+from provisioning.configuration.backoff import Backoff
 from provisioning.configuration.secrets import generate_password
 from provisioning.state.failpoints import failpoint
 
@@ -33,6 +34,8 @@ _HELD_UP = {
 }
 #: Seconds until access must have ended.
 OUT_SECONDS = 8.0
+#: Seconds between two looks whether sessions have ended.
+LOOK_AGAIN = Backoff(0.002, 0.1)
 #: Seconds of one turn of tidying, after which other removals of the server come first.
 TURN_SECONDS = 1.0
 #: Objects that go with one DROP SCHEMA, or in one small step.
@@ -82,7 +85,7 @@ def end_access(run: Statements, server: Server, spec: Spec, blockers: Blockers) 
     user = quote_sql_name(spec.user_name)
     # A dropped user's session loses its name in the catalog, so sessions end first: with the
     # password and the connections gone, nobody comes back meanwhile.
-    values = () if server.dialect.has_null_password else (generate_password().reveal(),)
+    values = () if server.dialect.is_postgresql else (generate_password().reveal(),)
     password = "%s" if values else "NULL"
     lock = f"ALTER USER {user} WITH PASSWORD {password} CONNECTION LIMIT 0"
     while True:
@@ -132,15 +135,14 @@ def end_sessions(run: Statements, server: Server, spec: Spec) -> int:
         "WHERE name = %s"
     )
     ended: set[int] = set()
-    end, pause = time.monotonic() + OUT_SECONDS, 0.002
+    end, pauses = time.monotonic() + OUT_SECONDS, LOOK_AGAIN.pauses()
     while sessions := [int(row[0]) for row in run(query, spec.user_name)]:
         if time.monotonic() > end:
             raise EngineBusy(f"server {spec.server}: sessions do not end")
         for session in sessions:
             run("SELECT pg_terminate_backend(%s)", session)
         ended.update(sessions)
-        time.sleep(pause)
-        pause = min(pause * 2, 0.1)
+        time.sleep(next(pauses))
     return len(ended)
 
 
@@ -168,7 +170,7 @@ def remove_objects(
 
 
 def _drop_schema(run: Statements, server: Server, spec: Spec, end: float) -> None:
-    if server.dialect.identifies_objects:
+    if server.dialect.is_postgresql:
         ((objects,),) = run(_COUNT_IN_SCHEMA, spec.object_name)
         if objects > MANY_OBJECTS:
             _drop_in_steps(run, spec, _IN_SCHEMA, spec.object_name, end)
@@ -201,7 +203,7 @@ def _drop_login(run: Statements, server: Server, spec: Spec, end: float) -> None
     if run.ignoring({server.dialect.still_needed}, f"DROP USER IF EXISTS {user}"):
         return
     # It made things outside its schema, or others gave it rights.
-    if server.dialect.has_drop_owned:
+    if server.dialect.is_postgresql:
         _drop_owned(run, spec, end)
         for (database,) in run(_ELSEWHERE, spec.user_name):
             with server.statements_in(database) as there:

@@ -193,7 +193,7 @@ class Server(PasswordServer[PostgresServer, Statements]):
             for setting in self.dialect.settings:
                 cursor.execute(setting)
             cursor.execute(f"SET statement_timeout = {self._timeout * 1000}")
-            if self.dialect.has_prepared:
+            if self.dialect.is_postgresql:
                 cursor.execute("SHOW max_prepared_transactions")
                 self.has_prepared = cursor.fetchone() != ("0",)
         return connection

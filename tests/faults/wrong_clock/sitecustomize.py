@@ -30,7 +30,7 @@ class _AnyDatetime(type):
         return isinstance(instance, _right_datetime)
 
 
-class _WrongDatetime(_right_datetime, metaclass=_AnyDatetime):
+class _WrongDatetime(datetime.datetime, metaclass=_AnyDatetime):
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
         return cls.fromtimestamp(_wrong_time(), tz)

@@ -2,9 +2,10 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -24,7 +25,7 @@ class Request:
     target: str
     query: list[tuple[str, str]]
     form: list[tuple[str, str]]
-    headers: Mapping[str, str]
+    headers: Message
 
     def one(self, name: str) -> str:
         """Return the value of a field, '' when it was not sent."""

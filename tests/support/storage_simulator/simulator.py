@@ -106,7 +106,7 @@ class StorageSimulator(SimulatedServer):
     def add_file(
         self,
         name: str,
-        content: Content | list[Content],
+        content: Content | list[Content] | list[bytes],
         *,
         tags: list[str] | None = None,
         run_id: str = "",

@@ -229,7 +229,8 @@ def test_a_soft_limit_warns_each_time_and_is_told_of_when_it_is_passed(clean: Qu
     warning = "The project uses {} live credentials, above its soft limit of 1."
     assert project.take("2") == warning.format(2)
     assert project.take("3") == warning.format(3)
-    project.change("2", state=DROPPING), project.change("3", state=DROPPING)
+    for dropped in ("2", "3"):
+        project.change(dropped, state=DROPPING)
     own = "The token uses 2 live credentials, above its soft limit of 1."
     assert project.take("1", "snowflake") == f"{warning.format(2)} {own}"
     passed = {"limit": "provisioning.credentials.soft", "value": 1, "used": 2}

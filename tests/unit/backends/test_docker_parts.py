@@ -114,7 +114,7 @@ class Sent:
         self.streams.append(b"".join(chunks))
 
     def entries(self) -> dict[str, tarfile.TarInfo]:
-        found = {}
+        found: dict[str, tarfile.TarInfo] = {}
         for stream in self.streams:
             with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
                 found |= {entry.name: entry for entry in tar}
@@ -275,7 +275,8 @@ def test_a_server_that_trickles_is_not_waited_for(trickle: bytes) -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         start = time.monotonic()
-        assert Page(*listener.getsockname(), "Jupyter", None).flaw(0.3) == "no page: TimeoutError"
+        host, port = listener.getsockname()
+        assert Page(host, port, "Jupyter", None).flaw(0.3) == "no page: TimeoutError"
         assert time.monotonic() - start < DEADLINE
         thread.join()
 

@@ -1,6 +1,7 @@
 """The circuit breaker of a server and the shared snapshot of its sessions."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,11 +23,15 @@ def silence(guard: CircuitBreaker) -> None:
             fail(guard, EngineUnavailable("no answer"))
 
 
+def require_open(guard: CircuitBreaker) -> None:
+    with pytest.raises(EngineUnavailable, match="did not answer lately"), guard.guard():
+        pytest.fail("the block must not run")
+
+
 def test_a_silent_server_is_refused_at_once_after_three_failures() -> None:
     guard = CircuitBreaker("db1")
     silence(guard)
-    with pytest.raises(EngineUnavailable, match="did not answer lately"), guard.guard():
-        pytest.fail("the block must not run")
+    require_open(guard)
 
 
 def test_a_busy_server_is_not_silent() -> None:
@@ -39,12 +44,15 @@ def test_a_busy_server_is_not_silent() -> None:
 
 
 def test_a_trial_after_the_pause_closes_the_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.0)
+    clock = [100.0]
+    monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     guard = CircuitBreaker("db1")
     silence(guard)
+    require_open(guard)
+    clock[0] += circuit_breaker.OPEN_SECONDS
     with guard.guard():
-        pass
-    monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 60.0)
+        # Others wait for what the trial shows.
+        require_open(guard)
     with guard.guard():
         pass
 

@@ -181,8 +181,8 @@ def test_workers_that_claim_at_the_same_moment_keep_the_limit(queue: Queue, stat
             claimed = [job for found in pool.map(claim, workers, shares) for job in found]
             assert len(claimed) == 3
             with queue.installation.database.read() as session:
-                query = select(Job.place).where(Job.place.is_not(None))
-                assert sorted(session.scalars(query)) == [1, 2, 3]
+                query = select(Job.place).where(Job.place.is_not(None)).order_by(Job.place)
+                assert list(session.scalars(query)) == [1, 2, 3]
             for one in claimed:
                 queue.end(one)
             queue.clear()

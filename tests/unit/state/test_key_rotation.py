@@ -10,7 +10,7 @@ from sqlalchemy import String, select, update
 
 from provisioning.backends.docker.certificate import read_authority
 from provisioning.cli.main import cli
-from provisioning.configuration.secrets import Secret, Vault, generate_key
+from provisioning.configuration.secrets import Sealed, Secret, Vault, generate_key
 from provisioning.state import failpoints
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import Database
@@ -116,15 +116,15 @@ def fill(database: Database, vault: Vault, count: int) -> None:
     read_authority(database, vault)
 
 
-def sealed_values(database: Database) -> dict[str, list[str]]:
+def sealed_values(database: Database) -> dict[str, list[Sealed]]:
     """Return what looks encrypted anywhere in the database, by column."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Sealed]] = {}
     with database.connect() as connection:
         for table in Base.metadata.sorted_tables:
             for column in table.columns:
                 if isinstance(column.type, String):
                     rows = connection.execute(select(column).where(column.like(f"{MARK}%")))
-                    if values := [row[0] for row in rows]:
+                    if values := [Sealed(row[0]) for row in rows]:
                         found[f"{table.name}.{column.name}"] = values
     return found
 

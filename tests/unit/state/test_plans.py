@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import String, cast, insert, literal, select, update
+from sqlalchemy import String, cast, insert, inspect, literal, select, update
 
 from provisioning.backends.base import Backend, ServerObject
 from provisioning.background.retention import forget_old
@@ -107,7 +107,7 @@ def examples(queue: Queue) -> list[Base]:
 def multiply(queue: Queue, row: Base) -> None:
     """Record the row, and double the rows of its table until they are many."""
     model = type(row)
-    key = model.__table__.primary_key.columns.values()[0]
+    key = inspect(model).primary_key[0]
     with queue.installation.database.write() as session:
         session.add(row)
         session.flush()

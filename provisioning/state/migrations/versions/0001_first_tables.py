@@ -1,15 +1,9 @@
 """Credentials, logins, jobs, local tokens, sequences and settings."""
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
-TABLE_OPTIONS: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-}
+from provisioning.state.migrations.tables import TABLE_OPTIONS
 
 revision = "0001"
 down_revision = None

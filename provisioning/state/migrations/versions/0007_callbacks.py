@@ -1,15 +1,9 @@
 """Callbacks: who is told of a job's end."""
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
-TABLE_OPTIONS: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-}
+from provisioning.state.migrations.tables import TABLE_OPTIONS
 
 revision = "0007"
 down_revision = "0006"

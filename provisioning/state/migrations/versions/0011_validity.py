@@ -1,15 +1,9 @@
 """The ends of credentials: protection by operators, warnings, and a grace of sandboxes."""
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
-TABLE_OPTIONS: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-}
+from provisioning.state.migrations.tables import TABLE_OPTIONS
 
 revision = "0011"
 down_revision = "0010"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -81,7 +82,7 @@ def random_job(random: Random, id_: int) -> dict[str, Any]:
 
 def scalars(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the searchable values of a printed record, by the names of their fields."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in record.items():
         nested = prefix.startswith("params.") or key in ("params", "token", "project", "process")
         if isinstance(value, dict) and nested and key != "result":
@@ -148,6 +149,10 @@ def negate(random: Random, query: Query) -> Query:
     return Query(f"-{bare}", lambda job: not query.holds(job))
 
 
+def _passes_one(first: Test, second: Test, value: Any) -> bool:
+    return first.passes(value) or second.passes(value)
+
+
 def random_condition(random: Random, samples: list[Values]) -> Query:
     field = random_field(random, samples)
     test = random_test(random, field, samples)
@@ -155,7 +160,7 @@ def random_condition(random: Random, samples: list[Values]) -> Query:
         other = random_test(random, field, samples)
         test = Test(
             f"({test.text} OR {other.text})",
-            lambda value, one=test: one.passes(value) or other.passes(value),
+            partial(_passes_one, test, other),
         )
     return Query(f"{field}:{test.text}", lambda job: field in job and test.passes(job[field]))
 
