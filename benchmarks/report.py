@@ -1,4 +1,4 @@
-"""`docs/benchmarks.md`: how the figures are taken, where, and what they are."""
+"""`docs/benchmarks.md`: the figures, how they are measured, and on which machine."""
 
 import os
 import platform
@@ -22,16 +22,16 @@ PACKAGES = ("gunicorn", "flask", "sqlalchemy", "pymysql", "celery")
 INTRODUCTION = """\
 # Benchmarks
 
-`make bench` writes this file. It starts a MariaDB, a broker and the service of its own, with
-the `Procfile`'s commands, default settings and SQLite as state, everything durable; measures;
-and removes all of it. It needs no other machine and takes some minutes. Sandboxes are measured
-on a Docker engine of its own, where root runs it and Docker and mmdebstrap are installed; else
-it says that their rows are skipped.
+`make bench` writes this file. It starts its own MariaDB, its own broker and the service, with the
+commands of the `Procfile`, default settings, the state in SQLite and everything durable; it
+measures, and then removes all of it. It needs no other machine and takes a few minutes. Sandboxes
+are measured on a private Docker engine if root runs the benchmark and Docker and mmdebstrap are
+installed; otherwise it says that their rows are skipped.
 
-**Raw** is the same SQL from a plain script over warm connections to the same server, with the
-same number of logins there. The service and raw take turns, round by round, so that a noisy
-machine disturbs both: trust the ratios, and take times and rates as a hint. The load generator
-is one Python process on the same cores as everything else.
+**Raw** is the same SQL, run by a plain script over warm connections to the same server with the
+same number of logins. The service and raw take turns, round by round, so that a noisy machine
+disturbs both: trust the ratios, and take times and rates as a hint. The load generator is one
+Python process on the same cores as everything else.
 
 A *gate* must hold, or `make bench` fails; an *aim* is what the service was built for.
 """
@@ -39,56 +39,56 @@ A *gate* must hold, or `make bench` fails; an *aim* is what the service was buil
 METHOD = """\
 ## How each is measured
 
-- **P1-P3.** POST of a new `transformations` credential, a new token each. The service's create
-  also looks the token up, commits its intent, takes the engine's lock, logs in as the new
-  user to see that it works, and commits the outcome; raw is the three statements alone. The
-  processor time of a create tells what two idle cores could do at best.
-- **P4.** POST of credentials that exist to two front processes, each request for a token
-  chosen at random from all rows. The rows and tokens are written straight into the state
-  database; they share {objects} databases on the server, since the service looks there before
-  it answers.
-- **P5.** GET of one credential; half of them have a session open. The session queries are
-  counted in the server's general log (`mysql.general_log`), in legs of their own. After a
-  quiet time a front may take some extra pictures of the sessions, so that a lone reader is
-  never told an old "not in use"; that burst is its own line.
-- **P6.** A login with one open session and one table. The verb locks the account, ends its
-  sessions, drops, ends again and looks that nothing is left; raw does not look. DELETE over
-  HTTP is the same through a job, a broker and a worker, until the caller has its 200.
-- **P7.** Credentials are written into the state as just expired, their logins and databases made
-  by raw SQL; the time runs from the first delete job's record to the last one's end. Raw drops as
-  many with the two DROPs alone, over as many connections as one worker process uses for it; the
-  service also locks, lists sessions, looks that all is gone, and keeps jobs and an audit. The more
-  logins a server has, the more of the time is its own: the few hundred of `make bench` measure the
-  worker's processor time.
+- **P1-P3.** POST of a new `transformations` credential, each with a new token. Besides, the
+  service looks the token up, commits its intent, takes the engine's lock, logs in as the new user
+  to see that the login works, and commits the outcome; raw is the three statements alone. The
+  processor time of a create shows what two idle cores could do at best.
+- **P4.** POST of credentials that exist already, to two front processes; each request is for a
+  token chosen at random from all rows. The rows and tokens are written straight into the state
+  database. They share {objects} databases on the server, since the service looks there before it
+  answers.
+- **P5.** GET of one credential; half of them have an open session. The queries for sessions are
+  counted in the server's general log (`mysql.general_log`), in separate runs. After a quiet time a
+  front may list the sessions a few extra times, so that a lone reader never gets an outdated
+  "not in use"; that burst has its own line.
+- **P6.** A login with one open session and one table. The backend's `drop` takes the login away,
+  ends its sessions, drops its database and checks that nothing is left; raw does not check. DELETE
+  over HTTP is the same through a job, a broker and a worker, until the caller has its 200.
+- **P7.** Credentials are written into the state as if just expired; their logins and databases are
+  made by raw SQL. The time runs from the record of the first delete job to the end of the last one.
+  Raw drops as many with the two DROPs alone, over as many connections as one worker process uses.
+  Besides, the service takes locks, lists sessions, checks that everything is gone, and keeps jobs
+  and an audit. The more logins a server has, the larger its own share of the time: the few hundred
+  of `make bench` mostly measure the worker's processor time.
   `--only P7 P8 --expired 10000` is the long form.
-- **P8.** One client creates, and another credential is deleted, now and then: first in a quiet
-  time, then while as many expire at once. All rounds together.
-- **P9.** From the rows of create jobs: `ended_at` - `created_at`, with a stub in the place of a
-  notebook, so that what is left is the making. Raw is a network, a container, its files, its
-  start and looks at its page, over one client of Docker's library. The service also looks for
-  leftovers and commits each step. The caller's line has the HTTP of the create and of
-  `GET /queue/job/ID?wait=60` in it.
-- **P10.** Eight callers, each with a connection and a token, create and drop and wait for both;
-  raw is eight threads with a client each. A drop of the service ends with a look that all is
-  gone and the port is closed.
-- **P12.** POST of creates by one client while no worker of sandboxes runs and a thousand wait;
-  in turn with a service where nobody waits but those it has just accepted.
+- **P8.** From time to time one client creates a credential and another one is deleted: first in a
+  quiet time, then while that many expire at once. All rounds together.
+- **P9.** From the rows of create jobs: `ended_at` - `created_at`, with a stub instead of a
+  notebook, so that only the making counts. Raw makes a network, a container and its files, starts
+  it and polls its page, with one client of Docker's library. Besides, the service looks for
+  leftovers and commits each step. The caller's line includes the HTTP of the create and of
+  `GET /queue/job/ID?wait=60`.
+- **P10.** Eight callers, each with its own connection and token, create and drop, and wait for
+  both; raw is eight threads with a client each. A drop by the service ends with a check that
+  everything is gone and the port is closed.
+- **P12.** POST of creates by one client while no sandbox worker runs and a thousand jobs wait,
+  taking turns with a service where only the jobs it has just accepted wait.
 - **P13.** From the rows of kill jobs, one at a time: `started_at` - `created_at`.
-- **P14-P16.** On a PostgreSQL of its own: two states, filled by statements about all rows at once,
-  take turns, call by call; P15 are the functions that fronts and workers call, without HTTP.
-  Forty jobs wait in each state. `--only P15 --jobs 10000000 --credentials 1000000` is the long form
-  (quarter of an hour, 6 GB).
-- **P17.** `/proc/PID/smaps_rollup` after the first requests and jobs, one value a process.
-- **P18.** Creates inside one process: as the service does it, and with the same backend but
-  no intent, no claim and a single commit at the end. The engine's lock is timed by itself and
-  counted as part of the cost.
+- **P14-P16.** On a private PostgreSQL: two states, each filled by a few statements for all rows,
+  take turns, call by call. P15 calls the functions of fronts and workers, without HTTP. Forty jobs
+  wait in each state. `--only P15 --jobs 10000000 --credentials 1000000` is the long form (a quarter
+  of an hour, 6 GB).
+- **P17.** `/proc/PID/smaps_rollup` after the first requests and jobs, one value per process.
+- **P18.** Creates inside one process: as the service makes them, and with the same backend but
+  without intent or claim and with a single commit at the end. The engine's lock is timed
+  separately and counted as part of the cost.
 
 ## Repeat
 
     make bench
 
-or, with a finished environment, `.venv/bin/python -m benchmarks`. `--quick` is a short round
-that writes nothing; `--only P1 P4` measures some.
+or, once `.venv` is there, `.venv/bin/python -m benchmarks`. `--quick` is a short round that writes
+nothing; `--only P1 P4` measures only those rows.
 """
 
 

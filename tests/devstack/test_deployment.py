@@ -1,9 +1,14 @@
 """The Procfile, the compose file, the image's entry point and the file of secrets agree."""
 
+import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+import sysconfig
+import venv
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from honcho.environ import parse as parse_environment
 from devstack.procfile import procfile_commands, service_environment
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.queues import queue_of, upkeep_beside
+from provisioning.state.migrations import NEWEST
 
 TREE = Path(__file__).parents[2]
 SERVICE_PROCESSES = {"front": "web", "worker": "worker", "beat": "beat"}
@@ -165,3 +171,72 @@ def test_image_gets_everything_it_copies() -> None:
     for name in ("Procfile", "docker-entrypoint.sh", "setup.cfg", "pyproject.toml"):
         assert f"!{name}" in sent
     assert not re.search(r"^!\.env", sent, re.MULTILINE)
+
+
+# The wheel ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment outside of the tree that has the wheel, and our dependencies for its own."""
+    directory = tmp_path_factory.mktemp("wheel")
+    source, environment = directory / "source", directory / "environment"
+    # A build leaves files beside its source.
+    unwanted = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests")
+    shutil.copytree(TREE, source, ignore=unwanted)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    alone = ["--no-deps", "--no-index"]
+    build = [
+        *pip,
+        "wheel",
+        *alone,
+        "--no-build-isolation",
+        "--wheel-dir",
+        f"{directory}",
+        f"{source}",
+    ]
+    subprocess.run(build, check=True)
+    venv.create(environment, with_pip=False)
+    python = environment / "bin/python"
+    (wheel,) = directory.glob("*.whl")
+    subprocess.run([*pip, "--python", python, "install", *alone, wheel], check=True)
+    # A path in such a file is no place of others: the editable installation is not found there.
+    (packages,) = environment.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    return environment
+
+
+def run_installed(environment: Path, program: str, *arguments: str, **settings: str) -> str:
+    """Run a program of the environment, outside of the tree, and return what it prints."""
+    return subprocess.run(
+        [environment / "bin" / program, *arguments],
+        cwd=environment,
+        env={"PATH": os.defpath, **settings},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+
+
+def test_the_wheel_has_every_module(installed: Path) -> None:
+    """Migrations among them, which nobody imports."""
+    (packages,) = installed.glob("lib/python*/site-packages")
+    roots = ("api", "provisioning", "workers", "devstack", "snowflake_simulator")
+    modules = [path.relative_to(TREE) for root in roots for path in (TREE / root).rglob("*.py")]
+    assert len(modules) > 100
+    assert [str(module) for module in modules if not (packages / module).exists()] == []
+
+
+def test_an_installed_wheel_upgrades_a_state(installed: Path) -> None:
+    assert "Usage: provisioning" in run_installed(installed, "provisioning", "--help")
+    settings = {
+        "STATE_URL": f"sqlite:///{installed}/state.db",
+        "BROKER_URL": "redis://127.0.0.1:1/0",
+        "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+    }
+    code = "import api.app, celeryconfig, workers.app; print(api.app.__file__)"
+    place = run_installed(installed, "python", "-c", code, **settings)
+    assert place.startswith(str(installed))
+    run_installed(installed, "provisioning", "db", "upgrade", **settings)
+    with closing(sqlite3.connect(installed / "state.db")) as state:
+        assert state.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEWEST,)]

@@ -1,4 +1,4 @@
-"""`docs/reliability.md`: what the faults are, where they were tried, and what they left behind."""
+"""`docs/reliability.md`: the faults, where they were tried, and what they left behind."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,52 +14,52 @@ HEAD = ("row", "fault", "rounds", "kills", *COUNTERS, "slowest", "figures", "ver
 INTRODUCTION = """\
 # Reliability
 
-`make chaos` writes this file. It starts private servers and services of its own, with several
-fronts, workers and schedulers as the `Procfile` has them; breaks them in every way below while
-clients work; lets everything settle; and compares what the state promises with what the servers
-have. It takes about half an hour, and all of it is gone afterwards.
+`make chaos` writes this file. It starts private servers and services, with several fronts, workers
+and schedulers as the `Procfile` runs them; breaks them in every way listed below while clients
+work; lets everything settle; and compares what the state promises with what the servers have. It
+takes about half an hour and removes everything afterwards.
 
 Six counters must be zero in every row:
 
-- **orphans**: objects on a server that bear our prefix or label and that no live row names,
+- **orphans**: objects on a server that have our prefix or label but no live row,
 - **ghosts**: active rows whose database, schema or container is missing, or whose login fails,
 - **zombies**: rows and jobs that are unfinished past their time,
 - **open**: sessions of dropped logins, or in dropped databases,
 - **double**: more than one live credential or object for one token and type,
-- **lost**: promises that are not kept, either way: what was acknowledged cannot be read, or what
-  was dropped still can.
+- **lost**: broken promises of either kind: something was acknowledged and cannot be read, or
+  something was dropped and still can.
 
-*Rounds* is how often the fault was brought about, *kills* the processes that died of it with
-`kill -9` (a kill at a step counts when a process has reached the step and died there), *slowest*
-the longest that a client waited for a good answer, its repeats included. A client repeats what
-was answered by 503 or not at all.
+*Rounds* is how often the fault was caused. *Kills* is how many processes it ended with `kill -9`
+(a kill at a step counts if a process reached the step and died there). *Slowest* is the longest
+time that a client waited for a good answer, including its repeats: a client repeats a request that
+was answered with 503 or not at all.
 """
 
 METHOD = """\
 ## What is not in the table
 
-- Snowflake is a simulator of its protocol, and Redshift is PostgreSQL behind the same code; what
-  the real servers do in these faults is not known from here. The steps of `redshift-workspace`
-  are killed at a sample of points, since they are the code of `postgresql`.
-- Everything runs on one machine: a network that loses or delays packets between hosts is tried
-  only as a connection that ends or hangs.
-- A full disk is not tried. The power of a whole machine is not cut: servers and processes die
-  with `kill -9`, one kind at a time, while the disk's cache survives.
-- The storm of F2 is MySQL's; the other backends and the sandboxes are killed step by step in F1.
-- A sandbox's sessions are connections to its container, which end with it: `open` does not count
+- Snowflake is a simulator of its protocol, and Redshift is PostgreSQL behind the same code: these
+  figures do not show what the real servers do in such faults. The steps of `redshift-workspace` are
+  killed at a sample of points only, since `postgresql` runs the same code.
+- Everything runs on one machine. Of a network that loses or delays packets between hosts, only
+  connections that end or hang are tried.
+- A full disk is not tried. Neither is a power cut of the whole machine: servers and processes die
+  with `kill -9`, one kind at a time, and the disk's cache survives.
+- The storm of F2 is for MySQL; the other backends and the sandboxes are killed step by step in F1.
+- A sandbox's sessions are connections to its container and end with it, so `open` does not count
   them.
 
-That the oracle sees what it counts, and that the tests fail without the fences they are for, is
-tested by `tests/faults/test_oracle.py` and `tests/faults/test_guards.py`.
+`tests/faults/test_oracle.py` tests that the oracle sees what it counts, and
+`tests/faults/test_guards.py` that the tests fail without the protections they are for.
 
 ## Repeat
 
     make chaos
 
-or, with a finished environment, `.venv/bin/python -m tests.faults.chaos`. `--quick` takes
-some minutes and leaves some tests out, `--only F2 F7` runs some rows and writes nothing. The
-lengths above are environment variables, so `CHAOS_SECONDS=36000 make chaos` is for a weekend.
-`make test` runs the same tests at shorter lengths.
+or, once `.venv` is there, `.venv/bin/python -m tests.faults.chaos`. `--quick` takes a few minutes
+and leaves some tests out; `--only F2 F7` runs only those rows and writes nothing. The lengths above
+are environment variables: `CHAOS_SECONDS=36000 make chaos` runs for ten hours. `make test` runs the
+same tests for shorter times.
 """
 
 
@@ -73,7 +73,7 @@ def write(rows: Sequence[Sequence[str]], environment: Mapping[str, str]) -> None
 
 
 def describe_servers() -> str:
-    """Return the versions of the servers that were broken, of those that are installed."""
+    """Return the versions of the installed servers, which are those that were broken."""
     programs = (
         find_program("mariadbd"),
         find_postgres_program("postgres"),
