@@ -35,6 +35,7 @@ STATUS: dict[str, int] = {
     "backend_unavailable": 503,
     "queue_full": 503,
     "creation_in_progress": 503,
+    "job_in_progress": 503,
     "state_unavailable": 503,
     "too_many_streams": 503,
     "internal": 500,
