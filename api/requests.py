@@ -4,6 +4,7 @@ import json
 import re
 import time
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ from provisioning.installation import Installation
 _LEADING_NUMBER = re.compile(r"\s*([0-9]{1,18})(?![0-9])")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]+)\"?", re.IGNORECASE)
 LONGEST_WAIT = 60
-#: Where the web server says when a request came in, by the monotonic clock.
-ARRIVED = "provisioning.arrived"
+#: When the web server began to receive the request, by the monotonic clock.
+ARRIVED: ContextVar[float | None] = ContextVar("arrived", default=None)
 
 
 class BackendConverter(BaseConverter):
@@ -145,7 +146,7 @@ def preferred_wait(default: int) -> Preference:
 
 def age() -> float:
     """Return the seconds since the request came in, if the web server tells when it did."""
-    arrived: float | None = request.environ.get(ARRIVED)
+    arrived = ARRIVED.get()
     return 0.0 if arrived is None else time.monotonic() - arrived
 
 

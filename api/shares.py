@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Hashable
 
 
 class Shares:
@@ -14,14 +15,14 @@ class Shares:
     def __init__(self, places: int) -> None:
         self.places = places
         self._lock = threading.Lock()
-        self._held: Counter[str] = Counter()
+        self._held: Counter[Hashable] = Counter()
         self._taken = 0
 
-    def has_place(self, caller: str) -> bool:
+    def has_place(self, caller: Hashable) -> bool:
         """Return whether the caller would get a place now."""
         return self._held[caller] < self.places - self._taken
 
-    def take(self, caller: str) -> bool:
+    def take(self, caller: Hashable) -> bool:
         """Take a place, to be given back with `release`; return False if the caller gets none."""
         with self._lock:
             if not self.has_place(caller):
@@ -30,7 +31,7 @@ class Shares:
             self._taken += 1
             return True
 
-    def release(self, caller: str) -> None:
+    def release(self, caller: Hashable) -> None:
         """Give a place back."""
         with self._lock:
             self._taken -= 1

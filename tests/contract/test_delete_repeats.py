@@ -1,4 +1,4 @@
-"""Callers that know 200 alone: what waits too long is 503, and its repeat joins it (contract 7.3)."""
+"""Callers that know 200 alone: what takes too long is 503, which a repeat joins (7.3)."""
 
 from collections.abc import Iterator
 
