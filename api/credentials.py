@@ -102,6 +102,8 @@ def drop(backend: str, id_: str) -> Response:
         if running is None:
             return answer({"status": "ok"})
         job = running
+        if not waits:
+            changes.note_told(installation(), int(id_))
     return _finish(caller, job, preference)
 
 

@@ -123,14 +123,11 @@ def request_drop(
     if not backend_rules(backend).asynchronous:
         # What has vanished may still have remains, so only reachability matters here.
         exists(installation, row)
-    told_at = None
-    if caller.operator is None:
-        told_at = 0 if waits else now_ms()
     with _recording(installation, caller, JobCommand.DELETE, row) as (session, job):
         statement = (
             update(Credentials)
             .where(_owned(caller, backend, row.id) & is_visible())
-            .values(removal_values(job.id) | {"told_at": told_at})
+            .values(removal_values(job.id) | {"told_at": 0 if waits else None})
         )
         if session.connection().execute(statement).rowcount != 1:
             raise errors.CredentialsNotFound
@@ -150,11 +147,11 @@ def request_drop(
 def find_drop(
     installation: Installation, caller: Caller, backend: str, credentials_id: str, age: float
 ) -> Job | None:
-    """Return the running delete job that the owner asked for, for the repeat of a delete.
+    """Return the running delete job that the owner waited for, for the repeat of a delete.
 
-    None says that the removal is done, and that the caller is the first to be told, or sent its
-    request before another one was: ``age`` are the seconds since it did. Raises
-    ``CredentialsNotFound`` where neither is so, and when the end is too long ago (contract 7.3).
+    None says that the removal is done. Either way nobody was told of the end, or where to look,
+    when the caller sent its request, ``age`` seconds ago. Raises ``CredentialsNotFound`` where that
+    is not so, and when the end is too long ago (contract 7.3).
     """
     number = read_id(credentials_id)
     if number is None:
@@ -166,20 +163,20 @@ def find_drop(
             raise errors.CredentialsNotFound
         row, now = found
         job = session.get(Job, row.job_id) if row.job_id else None
+    told_at = row.told_at or 0
+    if 0 < told_at <= now - age * 1000:
+        raise errors.CredentialsNotFound
     if row.state is CredentialsState.DROPPING and job is not None:
         return job
     ended_at = row.access_ended_at or row.dropped_at
-    is_recent = ended_at is not None and now - ended_at < MEMORY
-    if is_recent and not row.told_at:
-        note_told(installation, row.id)
-        return None
-    if is_recent and (row.told_at or 0) > now - age * 1000:
-        return None
-    raise errors.CredentialsNotFound
+    if ended_at is None or now - ended_at >= MEMORY:
+        raise errors.CredentialsNotFound
+    note_told(installation, row.id)
+    return None
 
 
 def note_told(installation: Installation, credentials_id: int) -> None:
-    """Note that the owner is told of the removal, unless it was before."""
+    """Note that the owner is told of the removal, or where to look; the first time counts."""
     statement = (
         update(Credentials)
         .where(Credentials.id == credentials_id, Credentials.told_at == 0)

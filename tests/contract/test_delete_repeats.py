@@ -79,7 +79,8 @@ def test_the_repeat_of_a_delete_joins_its_job(idle: Service) -> None:
     require_in_progress(client.delete(path))
     (job,) = jobs(client, "delete")
     assert accepted_job(client.delete(path, headers=ASYNC)) == job
-    assert accepted_job(client.delete(path, headers={"Prefer": "wait=0"})) == job
+    # It knows where to look, and the credential is hidden.
+    require_not_found(client.delete(path))
 
 
 def test_the_end_that_nobody_was_told_of_is_told_once(idle: Service) -> None:
@@ -97,7 +98,9 @@ def test_who_got_the_address_of_the_job_is_told_there(idle: Service) -> None:
     client = new_client(idle)
     for headers in (ASYNC, {"Prefer": "wait=0"}):
         path = path_of(client)
-        run(idle, accepted_job(client.delete(path, headers=headers)))
+        job = accepted_job(client.delete(path, headers=headers))
+        require_not_found(client.delete(path))
+        run(idle, job)
         require_not_found(client.delete(path))
 
 
