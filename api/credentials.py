@@ -5,16 +5,24 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from api.job_answers import accepted
-from api.requests import authenticate, installation, preferred_wait, read_parameters
+from api.requests import (
+    Preference,
+    age,
+    authenticate,
+    installation,
+    preferred_wait,
+    read_parameters,
+)
 from api.responses import answer, quota_warning
 from api.schemas import CreateCredentials, CreateSnowflake, Extend, NoParameters
-from api.waiting import wait, wake_worker
+from api.waiting import waiting_room, wake_worker
 from provisioning import errors
+from provisioning.access.tokens import Caller
 from provisioning.configuration.catalog import BackendRules, backend_rules, require_type
 from provisioning.credentials import changes, creation, reading
 from provisioning.credentials.lifetime import require_possible
 from provisioning.jobs.outcomes import SERVER_DOWN
-from provisioning.state.enums import UNFINISHED_JOBS, JobStatus
+from provisioning.state.enums import UNFINISHED_JOBS, JobCommand, JobStatus
 from provisioning.state.formats import format_time
 from provisioning.state.models import Job
 
@@ -35,7 +43,10 @@ def create(backend: str) -> Response:
     require_possible(installation(), caller.principal, rules, [type_], ttl)
     creation.require_enabled(installation().config, rules, caller.principal)
     key = parameters.get("publicKey")
-    view = creation.get_or_create(installation(), caller, rules, type_, key, ttl)
+    with waiting_room().place(caller) as seated:
+        if not seated:
+            raise errors.CreationInProgress
+        view = creation.get_or_create(installation(), caller, rules, type_, key, ttl)
     body = _body(view, {"url": f"{backend}/{view.id}"})
     return answer({**body, **quota_warning(view.quota_warning)}, 201)
 
@@ -81,7 +92,19 @@ def drop(backend: str, id_: str) -> Response:
     caller = authenticate()
     _sync_rules(backend)
     read_parameters(NO_PARAMETERS)
-    return _finish(changes.request_drop(installation(), caller, backend, id_))
+    preference = _preference()
+    waits = not preference.asynchronous
+    try:
+        job = changes.request_drop(installation(), caller, backend, id_, waits=waits)
+    except errors.CredentialsNotFound:
+        # It may be the repeat of a request whose answer was lost or 503.
+        running = changes.find_drop(installation(), caller, backend, id_, age())
+        if running is None:
+            return answer({"status": "ok"})
+        job = running
+        if not waits:
+            changes.note_told(installation(), int(id_))
+    return _finish(caller, job, preference)
 
 
 @blueprint.post("/<backend:backend>/<id_>/kill")
@@ -89,7 +112,14 @@ def kill(backend: str, id_: str) -> Response:
     caller = authenticate()
     _sync_rules(backend)
     read_parameters(NO_PARAMETERS)
-    return _finish(changes.request_kill(installation(), caller, backend, id_))
+    preference = _preference()
+    waits = not preference.asynchronous
+    job = changes.request_kill(installation(), caller, backend, id_, waits=waits)
+    return _finish(caller, job, preference)
+
+
+def _preference() -> Preference:
+    return preferred_wait(installation().config.delete_wait_seconds)
 
 
 def _sync_rules(backend: str) -> BackendRules:
@@ -120,15 +150,20 @@ def _body(view: reading.CredentialsView, extra: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _finish(job: Job) -> Response:
+def _finish(caller: Caller, job: Job, preference: Preference) -> Response:
     """Wake a worker, wait as preferred, and answer by the job's state (contract 7)."""
-    seconds, asynchronous = preferred_wait(installation().config.delete_wait_seconds)
     woken = wake_worker(job)
-    if asynchronous:
+    if preference.asynchronous:
         return accepted(job, headers={"Preference-Applied": "respond-async"})
-    # Nobody can be told of the job while the broker is down; it runs after its return.
-    job = wait(job, seconds if woken else 0)
-    if job.status in UNFINISHED_JOBS:
+    # No worker can be told of the job while the broker is down; it runs after its return.
+    job = waiting_room().wait(caller, job, preference.seconds if woken else 0)
+    finished = job.status not in UNFINISHED_JOBS
+    if not finished and not preference.stated:
+        raise errors.JobInProgress
+    if job.command is JobCommand.DELETE and job.status is not JobStatus.ERROR:
+        # With a 202 the caller knows where to look.
+        changes.note_told(installation(), int(job.params["id"]))
+    if not finished:
         return accepted(job)
     if job.status is JobStatus.SUCCESS:
         return answer({"status": "ok"})

@@ -29,12 +29,18 @@ STATUS: dict[str, int] = {
     "server_not_alive": 400,
     "method_not_allowed": 405,
     "body_too_large": 413,
+    "not_http": 400,
+    "line_too_long": 414,
+    "headers_too_large": 431,
+    "request_too_slow": 408,
+    "overloaded": 503,
     "maintenance": 503,
     "observing": 503,
     "token_service_unavailable": 503,
     "backend_unavailable": 503,
     "queue_full": 503,
     "creation_in_progress": 503,
+    "job_in_progress": 503,
     "state_unavailable": 503,
     "too_many_streams": 503,
     "internal": 500,
@@ -61,6 +67,37 @@ class BodyTooLarge(errors.ProvisioningError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request body is larger than the limit of {limit} bytes.")
+
+
+class NotHTTP(errors.ProvisioningError):
+    reason = "not_http"
+    message = "The request is not valid HTTP."
+
+
+class LineTooLong(errors.ProvisioningError):
+    reason = "line_too_long"
+    message = "The first line of the request is too long."
+
+
+class HeadersTooLarge(errors.ProvisioningError):
+    reason = "headers_too_large"
+    message = "The headers of the request are too large."
+
+
+class RequestTooSlow(errors.ProvisioningError):
+    """A caller takes too long to send its request; nothing was done."""
+
+    reason = "request_too_slow"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"The request did not arrive within {seconds} seconds.")
+
+
+class Overloaded(errors.ProvisioningError):
+    """The process has no room for the request; nothing was done."""
+
+    reason = "overloaded"
+    message = "The service is busy, repeat the request."
 
 
 def status_of(error: errors.ProvisioningError) -> int:

@@ -12,7 +12,7 @@ from api.job_answers import job_url
 from api.queries import read_after
 from api.requests import authenticate, installation, read_parameters
 from api.schemas import NoParameters
-from api.waiting import hold_stream
+from api.waiting import waiting_room
 from provisioning.configuration.backoff import Backoff
 from provisioning.errors import StateUnavailable
 from provisioning.jobs.reading import find_job
@@ -41,7 +41,7 @@ def stream(id_: str) -> Response:
     after = read_id(request.headers.get("Last-Event-ID", "").strip()) or read_after(request.args)
     job = find_job(installation().database, caller.principal.project_id, id_)
     seconds = installation().config.stream_seconds
-    leave = hold_stream()
+    leave = waiting_room().hold_stream(caller)
     body = _follow(installation().database, job.id, job_url(job.id), after, seconds)
     # Without the header some proxies collect the whole stream before they pass it on.
     response = Response(body, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})

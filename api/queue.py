@@ -12,7 +12,7 @@ from api.job_list import read_search, read_wait, wants_metrics
 from api.requests import authenticate, installation, public_root, read_parameters
 from api.responses import answer, answer_json, to_json
 from api.schemas import NoParameters
-from api.waiting import wait, wake_worker
+from api.waiting import waiting_room, wake_worker
 from provisioning.access.tokens import Principal
 from provisioning.configuration.secrets import Secret
 from provisioning.jobs.backlog import find_queue_position
@@ -78,7 +78,7 @@ def show(id_: str) -> Response:
     seconds = read_wait(request.args)
     job = find_job(installation().database, caller.principal.project_id, id_)
     if seconds:
-        job = wait(job, seconds)
+        job = waiting_room().wait(caller, job, seconds)
     return answer({**_records([job], caller.principal)[0], **_outlook(job)})
 
 

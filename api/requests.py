@@ -2,7 +2,10 @@
 
 import json
 import re
+import time
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, current_app, g, request
@@ -21,6 +24,8 @@ from provisioning.installation import Installation
 _LEADING_NUMBER = re.compile(r"\s*([0-9]{1,18})(?![0-9])")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]+)\"?", re.IGNORECASE)
 LONGEST_WAIT = 60
+#: When the web server began to receive the request, by the monotonic clock.
+ARRIVED: ContextVar[float | None] = ContextVar("arrived", default=None)
 
 
 class BackendConverter(BaseConverter):
@@ -129,19 +134,32 @@ def _explain(problem: ValueError) -> str:
     return "not UTF-8" if isinstance(problem, UnicodeDecodeError) else str(problem)
 
 
-def preferred_wait(default: int) -> tuple[float, bool]:
-    """Return the seconds to wait by ``Prefer``, and whether an answer at once was asked for.
+@dataclass(frozen=True)
+class Preference:
+    """How a caller wants to wait (contract 7.1, 7.3)."""
 
-    Values that are not understood are ignored (contract 2.7, 7.1).
-    """
+    seconds: float
+    #: It said so itself, so it understands 202.
+    stated: bool = True
+    asynchronous: bool = False
+
+
+def preferred_wait(default: int) -> Preference:
+    """Return what ``Prefer`` says; values that are not understood are ignored (contract 2.7)."""
     preferences = [part.strip() for part in request.headers.get("Prefer", "").split(",")]
     if any(part.lower() == "respond-async" for part in preferences):
-        return 0, True
+        return Preference(0, asynchronous=True)
     for part in preferences:
         found = _WAIT.fullmatch(part)
         if found:
-            return cut_wait(found[1]), False
-    return default, False
+            return Preference(cut_wait(found[1]))
+    return Preference(default, stated=False)
+
+
+def age() -> float:
+    """Return the seconds since the request came in, if the web server tells when it did."""
+    arrived = ARRIVED.get()
+    return 0.0 if arrived is None else time.monotonic() - arrived
 
 
 def cut_wait(digits: str) -> int:

@@ -1,6 +1,7 @@
 """What every answer has: JSON, the CORS headers, and the one form of errors (2.1, 3)."""
 
 import json
+from http.client import responses as reason_phrases
 from typing import Any
 
 import structlog
@@ -105,16 +106,38 @@ def _frames(problem: BaseException) -> list[str]:
     return frames[-8:]
 
 
-def _error_body(error: errors.ProvisioningError, status: int, exception_id: str) -> Response:
-    body = {
+def error_bytes(
+    error: errors.ProvisioningError, status: int, exception_id: str, retry_after: int
+) -> bytes:
+    """Return the whole answer to what is no request, or none that is passed on."""
+    content = json.dumps(_error_fields(error, status, exception_id, 0)).encode()
+    headers = {
+        **HEADERS,
+        "Content-Type": "application/json",
+        "Content-Length": str(len(content)),
+        "Connection": "close",
+        **({"Retry-After": str(max(retry_after, 1))} if status == 503 else {}),
+    }
+    lines = [f"HTTP/1.1 {status} {reason_phrases[status]}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def _error_fields(
+    error: errors.ProvisioningError, status: int, exception_id: str, run_id: int
+) -> dict[str, Any]:
+    return {
         "status": "warning" if isinstance(error, errors.CannotExtend) else "error",
         "error": kind_of(error, status),
         "code": status,
         "reason": error.reason,
         "message": error.message,
         "exceptionId": exception_id,
-        "runId": leading_run_id(),
+        "runId": run_id,
     }
+
+
+def _error_body(error: errors.ProvisioningError, status: int, exception_id: str) -> Response:
     headers = {}
     if status in (429, 503):
         headers["Retry-After"] = str(max(installation().config.retry_after_seconds, 1))
@@ -122,4 +145,4 @@ def _error_body(error: errors.ProvisioningError, status: int, exception_id: str)
         headers["Retry-After"] = str(error.seconds)
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
-    return answer(body, status, headers)
+    return answer(_error_fields(error, status, exception_id, leading_run_id()), status, headers)

@@ -1,14 +1,15 @@
 """Where the front meets the workers: waking one, and waiting for a job."""
 
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from flask import current_app
 
+from api.shares import Shares
 from provisioning import errors
+from provisioning.access.tokens import Caller
 from provisioning.background.sweep import DueWork
-from provisioning.jobs.reading import wait_for_job
+from provisioning.jobs.watching import JobWatch
 from provisioning.state.database import Database
 from provisioning.state.models import Job
 from workers import wake, wake_due
@@ -17,48 +18,47 @@ from workers import wake, wake_due
 class WaitingRoom:
     """A bounded number of places for requests that wait, some of which streams may take.
 
-    Each waiting request holds a thread of the front. Without a bound, callers waiting for
-    workers that are away would keep everybody else from being answered.
+    Each waiting request holds a thread of the front. Tokens share the places, so that one whose
+    requests wait for workers that are away, or for a slot that is stuck, leaves some for others.
     """
 
     def __init__(self, database: Database, places: int, streams: int) -> None:
-        self._database = database
-        self._places = threading.BoundedSemaphore(places)
-        self._streams = threading.BoundedSemaphore(streams)
+        self._watch = JobWatch(database)
+        self._places = Shares(places)
+        self._streams = Shares(streams)
 
-    def wait(self, job: Job, seconds: float) -> Job:
-        """Return the job when it is finished, after ``seconds``, or at once if all is taken."""
-        if not self._places.acquire(blocking=False):
-            return wait_for_job(self._database, job, 0)
+    @contextmanager
+    def place(self, caller: Caller) -> Iterator[bool]:
+        """Hold a place for the block; yield False if the caller gets none."""
+        token = caller.principal.token_id
+        seated = self._places.take(token)
         try:
-            return wait_for_job(self._database, job, seconds)
+            yield seated
         finally:
-            self._places.release()
+            if seated:
+                self._places.release(token)
 
-    def hold_stream(self) -> Callable[[], None]:
+    def wait(self, caller: Caller, job: Job, seconds: float) -> Job:
+        """Return the job when it is finished, after ``seconds``, or at once without a place."""
+        with self.place(caller) as seated:
+            return self._watch.wait(job, seconds if seated else 0)
+
+    def hold_stream(self, caller: Caller) -> Callable[[], None]:
         """Take a place for a stream; return what gives it back, once or more often.
 
         Raises ``TooManyStreams``.
         """
+        token = caller.principal.token_id
         with ExitStack() as taken:
-            for places in (self._streams, self._places):
-                if not places.acquire(blocking=False):
+            for shares in (self._streams, self._places):
+                if not shares.take(token):
                     raise errors.TooManyStreams
-                taken.callback(places.release)
+                taken.callback(shares.release, token)
             return taken.pop_all().close
 
 
-def hold_stream() -> Callable[[], None]:
-    """Take a place for a stream in the application's waiting room; return what gives it back."""
-    return _waiting_room().hold_stream()
-
-
-def wait(job: Job, seconds: float) -> Job:
-    """Wait for a job in the application's waiting room."""
-    return _waiting_room().wait(job, seconds)
-
-
-def _waiting_room() -> WaitingRoom:
+def waiting_room() -> WaitingRoom:
+    """Return the application's waiting room."""
     room: WaitingRoom = current_app.extensions["waiting_room"]
     return room
 

@@ -39,6 +39,7 @@ ProvisioningError
     BackendUnavailable
     QueueFull
     CreationInProgress
+    JobInProgress
     StateUnavailable
     TooManyStreams
     JobFailed
@@ -291,6 +292,13 @@ class QueueFull(ProvisioningError):
 class CreationInProgress(ProvisioningError):
     reason = "creation_in_progress"
     message = "Credentials are being created, repeat the request."
+
+
+class JobInProgress(ProvisioningError):
+    """A delete or kill goes on, and its caller did not say that it understands 202."""
+
+    reason = "job_in_progress"
+    message = "The request is being processed, repeat it."
 
 
 class StateUnavailable(ProvisioningError):

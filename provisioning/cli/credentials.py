@@ -15,7 +15,7 @@ from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.durations import read_lifetime
 from provisioning.credentials import administration
 from provisioning.installation import Installation, build_installation
-from provisioning.jobs.reading import wait_for_job
+from provisioning.jobs.watching import JobWatch
 from provisioning.state.enums import CredentialsState, JobStatus
 from provisioning.state.formats import format_time
 from provisioning.state.models import Credentials, Job
@@ -200,7 +200,7 @@ def _finish(installation: Installation, job: Job, seconds: int) -> None:
     """Have workers told of the job, and fail if it has not succeeded when it was waited for."""
     if not wake_workers():
         click.echo("the broker does not answer: the job waits for its return", err=True)
-    job = wait_for_job(installation.database, job, seconds)
+    job = JobWatch(installation.database).wait(job, seconds)
     click.echo(f"job {job.id} is {job.status}")
     if seconds and job.status is not JobStatus.SUCCESS:
         sys.exit(1)

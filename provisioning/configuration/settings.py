@@ -153,20 +153,27 @@ class Settings:
         str(64 * 1024),
         "Longest parameters of a sandbox without its script, as its job's record keeps them.",
     )
+    request_head_seconds: int = _setting(
+        _seconds, "10s", "Longest time from the first byte of a request to the end of its headers."
+    )
+    request_body_seconds: int = _setting(
+        _seconds, "60s", "Longest time from there to the end of the body."
+    )
     creation_limit_seconds: int = _setting(
         _seconds, "120s", "Longest wait of a create for its object."
     )
     delete_wait_seconds: int = _setting(_seconds, "30s", "Wait of a delete or kill without Prefer.")
     waiting_requests: int = _setting(
         _whole(1),
-        "12",
-        "Requests of one front process that may wait for jobs; further ones are answered at once.",
+        "240",
+        "Requests of one front process that may wait for jobs and creations, each in a thread of "
+        "its own; one token gets at most half of these places.",
     )
     streams: int = _setting(
         _whole(0),
-        "4",
-        "Streams of jobs that one front process keeps open; further ones are 503. They take "
-        "places of WAITING_REQUESTS.",
+        "32",
+        "Streams of jobs that one front process keeps open, of which one token gets at most half. "
+        "They take places of WAITING_REQUESTS.",
     )
     stream_seconds: int = _setting(
         _seconds, "5m", "Longest stream of a job; then its reader comes back."

@@ -22,10 +22,10 @@ from provisioning.credentials.reconcile import prolong, removal_values
 from provisioning.credentials.warnings import attend_at
 from provisioning.installation import Installation
 from provisioning.jobs.backlog import require_queue_space
-from provisioning.jobs.recording import parallel_limit_of, record_job, take_numbers
+from provisioning.jobs.recording import parallel_limit_of, record_job, slot_of, take_numbers
 from provisioning.state.conditions import is_visible
-from provisioning.state.database import read_clock
-from provisioning.state.enums import JobCommand
+from provisioning.state.database import now_ms, read_clock
+from provisioning.state.enums import CredentialsState, JobCommand, JobStatus
 from provisioning.state.events import (
     Action,
     lifetime_of,
@@ -33,7 +33,11 @@ from provisioning.state.events import (
     record_extension,
 )
 from provisioning.state.failpoints import failpoint
+from provisioning.state.formats import read_id
 from provisioning.state.models import Credentials, Job
+
+#: Milliseconds for which the repeat of a delete is told of an end that nobody was told of.
+MEMORY = 600_000
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,19 @@ def extend(
 
 
 def request_drop(
-    installation: Installation, caller: Caller, backend: str, credentials_id: str
+    installation: Installation,
+    caller: Caller,
+    backend: str,
+    credentials_id: str,
+    *,
+    waits: bool = False,
 ) -> Job:
     """Hide the credential and record its delete job, in one transaction (contract 7, 8.5).
 
-    Raises ``CredentialsNotFound`` and ``QueueFull``. Where the caller waits for the removal, it
-    raises ``BackendUnavailable`` with nothing changed when the server cannot be reached.
+    Who ``waits`` is to be told of the end, with `note_told`; until then a repeat joins with
+    `find_drop`. Raises ``CredentialsNotFound`` and ``QueueFull``. Where the caller waits for the
+    removal, it raises ``BackendUnavailable`` with nothing changed when the server cannot be
+    reached.
     """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     if not backend_rules(backend).asynchronous:
@@ -116,7 +127,7 @@ def request_drop(
         statement = (
             update(Credentials)
             .where(_owned(caller, backend, row.id) & is_visible())
-            .values(removal_values(job.id))
+            .values(removal_values(job.id) | {"told_at": 0 if waits else None})
         )
         if session.connection().execute(statement).rowcount != 1:
             raise errors.CredentialsNotFound
@@ -133,16 +144,76 @@ def request_drop(
     return job
 
 
+def find_drop(
+    installation: Installation, caller: Caller, backend: str, credentials_id: str, age: float
+) -> Job | None:
+    """Return the running delete job that the owner waited for, for the repeat of a delete.
+
+    None says that the removal is done. Either way nobody was told of the end, or where to look,
+    when the caller sent its request, ``age`` seconds ago. Raises ``CredentialsNotFound`` where that
+    is not so, and when the end is too long ago (contract 7.3).
+    """
+    number = read_id(credentials_id)
+    if number is None:
+        raise errors.CredentialsNotFound
+    mine = _owned(caller, backend, number) & Credentials.told_at.is_not(None)
+    with installation.database.read() as session:
+        found = session.execute(select(Credentials, now_ms()).where(mine)).first()
+        if found is None:
+            raise errors.CredentialsNotFound
+        row, now = found
+        job = session.get(Job, row.job_id) if row.job_id else None
+    told_at = row.told_at or 0
+    if 0 < told_at <= now - age * 1000:
+        raise errors.CredentialsNotFound
+    if row.state is CredentialsState.DROPPING and job is not None:
+        return job
+    ended_at = row.access_ended_at or row.dropped_at
+    if ended_at is None or now - ended_at >= MEMORY:
+        raise errors.CredentialsNotFound
+    note_told(installation, row.id)
+    return None
+
+
+def note_told(installation: Installation, credentials_id: int) -> None:
+    """Note that the owner is told of the removal, or where to look; the first time counts."""
+    statement = (
+        update(Credentials)
+        .where(Credentials.id == credentials_id, Credentials.told_at == 0)
+        .values(told_at=now_ms())
+    )
+    with installation.database.write() as session:
+        session.execute(statement)
+
+
 def request_kill(
-    installation: Installation, caller: Caller, backend: str, credentials_id: str
+    installation: Installation,
+    caller: Caller,
+    backend: str,
+    credentials_id: str,
+    *,
+    waits: bool = False,
 ) -> Job:
     """Record a job that ends the credential's sessions (contract 7.6).
 
-    Raises ``CredentialsNotFound`` and ``QueueFull``.
+    Who ``waits`` for its end may get a job that another one waits for and that has not started:
+    it will end all sessions that there are now. Raises ``CredentialsNotFound`` and ``QueueFull``.
     """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     if not exists(installation, row):
         raise errors.CredentialsNotFound
+    if waits:
+        slot = slot_of(row.token_id, row.backend, row.type)
+        query = select(Job).where(
+            Job.slot == slot,
+            Job.status == JobStatus.WAITING,
+            Job.command == JobCommand.KILL,
+            Job.credentials_id == row.id,
+        )
+        with installation.database.read() as session:
+            waiting = session.scalars(query.limit(1)).first()
+        if waiting is not None:
+            return waiting
     with _recording(installation, caller, JobCommand.KILL, row) as (_, job):
         pass
     failpoint("kill.accepted")

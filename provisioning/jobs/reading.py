@@ -1,18 +1,11 @@
-import time
 from collections.abc import Sequence
 
 from sqlalchemy import select
 
 from provisioning import errors
-from provisioning.configuration.backoff import Backoff
 from provisioning.state.database import Database
-from provisioning.state.enums import UNFINISHED_JOBS
 from provisioning.state.formats import read_id
 from provisioning.state.models import Job
-
-#: Seconds between two looks at a job somebody waits for. The end is seen late by half a pause:
-#: with this growth some 5 % of the job's own time.
-POLLING = Backoff(0.004, 0.25, 1.1)
 
 
 def find_job(database: Database, project_id: str, job_id: str) -> Job:
@@ -24,23 +17,6 @@ def find_job(database: Database, project_id: str, job_id: str) -> Job:
         job = session.get(Job, number)
     if job is None or job.project_id != project_id:
         raise errors.JobNotFound(job_id)
-    return job
-
-
-def wait_for_job(database: Database, job: Job, seconds: float) -> Job:
-    """Return the job once it is finished, or as it is after ``seconds``.
-
-    The state database is asked, with growing pauses: it alone decides, whatever the broker
-    has lost.
-    """
-    end, pauses = time.monotonic() + seconds, POLLING.pauses()
-    while job.status in UNFINISHED_JOBS:
-        left = end - time.monotonic()
-        if left <= 0:
-            break
-        time.sleep(min(next(pauses), left))
-        with database.read() as session:
-            job = session.get_one(Job, job.id)
     return job
 
 

@@ -120,6 +120,9 @@ class Credentials(Claim, Base):
     dropped_at: Mapped[int | None]
     #: When nobody could use it any more, where its objects could not be removed at once.
     access_ended_at: Mapped[int | None]
+    #: When its owner, who waits for its removal, was told that this is done or where to look; 0
+    #: until then, NULL where no owner waits.
+    told_at: Mapped[int | None]
     #: The unfinished create or delete job in charge; without one the sweep drives the row.
     job_id: Mapped[int | None]
     #: Why the last step failed, for operators.

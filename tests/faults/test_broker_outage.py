@@ -134,7 +134,7 @@ def _drop_without_a_broker(service: FaultyService, caller: Caller, credentials_i
     client = service.impatient_client(caller.token)
     caller.ledger.leaving(credentials_id)
     start = time.monotonic()
-    answer = client.delete(f"/provisioning/mysql/{credentials_id}")
+    answer = client.delete(f"/provisioning/mysql/{credentials_id}", headers={"Prefer": "wait=30"})
     assert answer.status == 202, answer
     assert time.monotonic() - start < bar(5)
     assert client.get(f"/provisioning/mysql/{credentials_id}").status == 404

@@ -1,0 +1,11 @@
+"""Whether the owner of a credential was told of its removal."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+
+
+def upgrade() -> None:
+    op.add_column("credentials", sa.Column("told_at", sa.BigInteger(), nullable=True))
