@@ -14,7 +14,7 @@ from api.requests import (
     read_parameters,
 )
 from api.responses import answer, quota_warning
-from api.schemas import CreateCredentials, CreateSnowflake, Extend, NoParameters
+from api.schemas import CreateCredentials, CreateSnowflake, Extend, NoParameters, ResetPassword
 from api.waiting import waiting_room, wake_worker
 from provisioning import errors
 from provisioning.access.tokens import Caller
@@ -28,6 +28,7 @@ from provisioning.state.models import Job
 
 blueprint = Blueprint("credentials", __name__, url_prefix="/provisioning")
 CREATE, EXTEND, NO_PARAMETERS = CreateCredentials(), Extend(), NoParameters()
+RESET_PASSWORD = ResetPassword()
 #: Backends whose creation takes more than a type.
 CREATE_WITH_MORE = {"snowflake": CreateSnowflake()}
 
@@ -85,6 +86,15 @@ def extend(backend: str, id_: str) -> Response:
             "expiration": format_time(extension.expires_at),
         }
     )
+
+
+@blueprint.post("/<backend:backend>/<id_>/password")
+def reset_password(backend: str, id_: str) -> Response:
+    caller = authenticate()
+    _sync_rules(backend)
+    end_sessions = read_parameters(RESET_PASSWORD).get("endSessions", False)
+    view = changes.reset_password(installation(), caller, backend, id_, end_sessions=end_sessions)
+    return answer(_body(view, {"inUse": bool(view.in_use)}))
 
 
 @blueprint.delete("/<backend:backend>/<id_>")

@@ -8,6 +8,7 @@ from marshmallow import ValidationError, fields
 
 from provisioning.backends.key_pairs import read_public_key
 from provisioning.sandbox.fields import (
+    Flag,
     Object,
     Parameters,
     Positive,
@@ -31,6 +32,7 @@ __all__ = [
     "Extend",
     "NoParameters",
     "RegisterServer",
+    "ResetPassword",
     "load",
 ]
 
@@ -45,6 +47,12 @@ class Extend(Parameters):
     """POST /provisioning/{backend}/{id}/extend."""
 
     ttl = Positive()
+
+
+class ResetPassword(Parameters):
+    """POST /provisioning/{backend}/{id}/password."""
+
+    endSessions = Flag()  # noqa: N815 - as the body writes it
 
 
 class PublicKey(fields.String):

@@ -45,6 +45,10 @@ class EngineRefused(EngineError):
     """The server answered and refused: a missing right, a full disk, a name in use."""
 
 
+class LoginRefused(EngineRefused):
+    """All objects are there, but the login that they share does not take its password."""
+
+
 class PortTaken(EngineRefused):
     """Another process listens on the sandbox's port. Nothing is left of the sandbox."""
 
@@ -216,6 +220,26 @@ class BulkBackend(Protocol):
 
         Yields them in groups, each once it is gone. Raises as `drop` does, without the culprit:
         call `drop` for each one to find it.
+        """
+
+
+class LoginBackend(Backend, Protocol):
+    """An engine whose credentials are logins that can change their own password."""
+
+    def takes_password(self, spec: Spec, password: Secret) -> bool:
+        """Return whether the login lets its owner in with what the state has.
+
+        False when the login failed for whatever reason, an outage among them.
+        """
+
+    def set_password(
+        self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool
+    ) -> IssuedPassword | None:
+        """Give the login this password, or what the server has instead, which is returned.
+
+        Returns when a login with it works, and nothing else lets anybody in. ``lease`` is of the
+        credential, or of the login that several share. After ``EngineRefused`` the old one is in
+        force. With ``end_sessions``, all sessions of the login are ended, wherever they are.
         """
 
 

@@ -19,14 +19,13 @@ from provisioning.background.job_runner import retry_or_give_up
 from provisioning.credentials.expiry import expired_among, expired_on
 from provisioning.credentials.observation import read_observation
 from provisioning.credentials.reconcile import (
-    backend_of,
     close_all_dropped,
     close_dropped,
     describe,
     drop_row,
     removal_values,
-    spec_of,
 )
+from provisioning.credentials.specs import backend_of, spec_of
 from provisioning.installation import Installation
 from provisioning.jobs.claiming import Claimed, begun_columns
 from provisioning.jobs.outcomes import close_job, close_successful, success

@@ -13,14 +13,13 @@ from provisioning.backends.base import EngineError
 from provisioning.credentials.reconcile import (
     CleanupPending,
     access_values,
-    backend_of,
     close_dropped,
     describe,
     drop_objects,
     next_turn,
-    spec_of,
     values_for_retry,
 )
+from provisioning.credentials.specs import backend_of, spec_of
 from provisioning.installation import Installation
 from provisioning.jobs.claiming import Claimed
 from provisioning.jobs.outcomes import (

@@ -20,7 +20,7 @@ from provisioning.state.enums import CredentialsState, JobStatus
 from provisioning.state.formats import format_time
 from provisioning.state.models import Credentials, Job
 
-SECRETS = frozenset({"secret", "private_key"})
+SECRETS = frozenset({"secret", "pending_secret", "private_key"})
 TIMES = frozenset(
     {
         "created_at",
@@ -194,6 +194,18 @@ def kill(credentials_id: int, seconds: int) -> None:
     installation = build_installation(configuration.load())
     job = administration.kill_sessions(installation, local_operator(), credentials_id)
     _finish(installation, job, seconds)
+
+
+@credentials.command("reset-password")
+@click.argument("credentials_id", type=int)
+@click.option("--end-sessions", is_flag=True, help="End its open sessions too.")
+def reset_password(credentials_id: int, end_sessions: bool) -> None:
+    """Give one a new password, as its owner could; only the owner can read it."""
+    installation = build_installation(configuration.load())
+    administration.reset_password(
+        installation, local_operator(), credentials_id, end_sessions=end_sessions
+    )
+    click.echo(f"credentials {credentials_id} have a new password, which their owner can read")
 
 
 def _finish(installation: Installation, job: Job, seconds: int) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from provisioning import errors
 from provisioning.access.management_tokens import Operator
 from provisioning.access.tokens import Caller, Principal
+from provisioning.configuration.catalog import backend_rules
 from provisioning.configuration.secrets import Secret
 from provisioning.credentials import changes
 from provisioning.credentials.protection import protect
@@ -102,6 +103,19 @@ def kill_sessions(installation: Installation, operator: Operator, credentials_id
     row = get_credentials(installation.database, credentials_id)
     caller = _on_behalf_of_owner(installation, operator, row)
     return changes.request_kill(installation, caller, row.backend, str(row.id))
+
+
+def reset_password(
+    installation: Installation, operator: Operator, credentials_id: int, *, end_sessions: bool
+) -> None:
+    """Give one a new password, which its owner reads; raise what `changes.reset_password` does."""
+    row = get_credentials(installation.database, credentials_id)
+    if backend_rules(row.backend).asynchronous:
+        raise errors.BackendAsyncOnly(row.backend)
+    caller = _on_behalf_of_owner(installation, operator, row)
+    changes.reset_password(
+        installation, caller, row.backend, str(row.id), end_sessions=end_sessions
+    )
 
 
 def _on_behalf_of_owner(installation: Installation, operator: Operator, row: Credentials) -> Caller:

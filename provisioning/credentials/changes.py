@@ -17,7 +17,16 @@ from provisioning.credentials.lifetime import (
     require_allowed,
     shortened,
 )
-from provisioning.credentials.reading import _find_owned, _owned, exists, lifetime_in, log
+from provisioning.credentials.passwords import renew_password
+from provisioning.credentials.reading import (
+    CredentialsView,
+    _find_owned,
+    _owned,
+    exists,
+    find_by_id,
+    lifetime_in,
+    log,
+)
 from provisioning.credentials.reconcile import prolong, removal_values
 from provisioning.credentials.warnings import attend_at
 from provisioning.installation import Installation
@@ -218,6 +227,26 @@ def request_kill(
         pass
     failpoint("kill.accepted")
     return job
+
+
+def reset_password(
+    installation: Installation,
+    caller: Caller,
+    backend: str,
+    credentials_id: str,
+    *,
+    end_sessions: bool = False,
+) -> CredentialsView:
+    """Give the credential's login a new password, and return what a read returns.
+
+    With ``end_sessions``, its open sessions are ended too. Raises ``CredentialsNotFound`` and
+    ``BackendUnavailable``; a repeat goes on where this ended.
+    """
+    row, _ = _find_owned(installation, caller, backend, credentials_id)
+    if not exists(installation, row):
+        raise errors.CredentialsNotFound
+    renew_password(installation, caller, row, end_sessions=end_sessions)
+    return find_by_id(installation, caller, backend, credentials_id)
 
 
 @contextmanager

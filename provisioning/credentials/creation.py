@@ -1,6 +1,7 @@
 """Get or create: one live credential per token, backend and type (contract 6.1)."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from provisioning.configuration.config import Config
 from provisioning.configuration.secrets import generate_password
 from provisioning.credentials.expiry import retire
 from provisioning.credentials.lifetime import expiry, shortened
+from provisioning.credentials.passwords import require_login
 from provisioning.credentials.reading import CredentialsView, exists, view_of
 from provisioning.credentials.reconcile import close_vanished, finish_creation
 from provisioning.credentials.warnings import attend_at
@@ -101,7 +103,10 @@ def get_or_create(
         if row.state is CredentialsState.ACTIVE:
             if free_slot_unless_live(installation, row, now):
                 _require_key(row, public_key)
-                return view_of(installation, caller.principal, row, now)
+                with suppress(errors.CredentialsNotFound):
+                    # It raises this when somebody removes it at this moment.
+                    row = require_login(installation, row)
+                    return view_of(installation, caller.principal, row, now)
             continue
         if _is_abandoned(row, now) and _take_over_creation(installation, row):
             continue
@@ -211,6 +216,7 @@ _INTENT_COLUMNS = (
     "user_name",
     "object_name",
     "secret",
+    "pending_secret",
     "public_key",
     "private_key",
     "login_id",
@@ -260,6 +266,7 @@ def _record_intent(
             if shared:
                 login = _share_login(reservation.session, row, person)
                 row.login_id, row.secret = login.id, login.secret
+                row.pending_secret = login.pending_secret
             values = {name: getattr(row, name) for name in _INTENT_COLUMNS}
             values["claim_milliseconds"] = seconds * 1000
             reservation.session.connection().execute(_INTENT, values)
@@ -297,6 +304,7 @@ def new_row(
         user_name=spec.user_name,
         object_name=spec.object_name,
         secret=installation.vault.encrypt(generate_password()),
+        pending_secret=None,
         public_key=spec.public_key,
         private_key=installation.vault.encrypt(spec.private_key) if spec.private_key else None,
         login_id=None,
@@ -326,7 +334,12 @@ def _share_login(session: Session, row: Credentials, person: str) -> Login:
     if known is not None:
         return known
     login = Login(
-        id=row.id, server=row.server, person=person, user_name=row.user_name, secret=row.secret
+        id=row.id,
+        server=row.server,
+        person=person,
+        user_name=row.user_name,
+        secret=row.secret,
+        pending_secret=None,
     )
     session.add(login)
     session.flush()

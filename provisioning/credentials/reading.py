@@ -15,7 +15,8 @@ from provisioning.backends.base import EngineError, SandboxBackend
 from provisioning.configuration.catalog import backend_rules
 from provisioning.configuration.config import Config, Lifetime
 from provisioning.credentials.lifetime import can_extend
-from provisioning.credentials.reconcile import backend_of, complete_spec_of, spec_of
+from provisioning.credentials.passwords import settle
+from provisioning.credentials.specs import backend_of, complete_spec_of, spec_of
 from provisioning.credentials.warnings import warning_of
 from provisioning.installation import Installation
 from provisioning.jobs.recording import slot_of
@@ -76,6 +77,7 @@ def _view_in_use(
     row, now = found
     if not exists(installation, row):
         raise errors.CredentialsNotFound
+    row = settle(installation, row)
     activity = None
     try:
         backend = backend_of(installation, row)

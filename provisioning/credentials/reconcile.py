@@ -7,7 +7,6 @@ while an engine works.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,13 +19,15 @@ from provisioning.backends.base import (
     EngineError,
     EngineUnavailable,
     IssuedPassword,
+    LoginRefused,
     NameInUse,
     RemovalUnfinished,
-    Spec,
 )
 from provisioning.configuration.backoff import Backoff
 from provisioning.credentials.observation import require_requested
-from provisioning.errors import BackendUnavailable
+from provisioning.credentials.passwords import settle_shared_login
+from provisioning.credentials.specs import backend_of, complete_spec_of, issued_columns, spec_of
+from provisioning.errors import BackendUnavailable, ProvisioningError
 from provisioning.installation import Installation
 from provisioning.state.claims import ClaimLost, Lease, WorkersLost, close_all, take
 from provisioning.state.database import now_ms
@@ -48,45 +49,6 @@ RETRIES = Backoff(1_000, 60_000)
 
 class CleanupPending(Exception):
     """Access to a credential has ended, but objects of it are left; the cause tells why."""
-
-
-def spec_of(row: Credentials) -> Spec:
-    """Return what a backend needs to know of a row."""
-    return Spec(
-        row.id,
-        row.type,
-        row.server,
-        row.user_name,
-        row.object_name,
-        row.ends_at,
-        port=row.port,
-        public_key=row.public_key,
-        password_ends_at=row.password_ends_at,
-    )
-
-
-def complete_spec_of(installation: Installation, row: Credentials) -> Spec:
-    """Return the spec with the private key, for a creation or the answer to the owner."""
-    key = None if row.private_key is None else installation.vault.decrypt(row.private_key)
-    return replace(spec_of(row), private_key=key)
-
-
-def issued_columns(installation: Installation, issued: IssuedPassword | None) -> dict[str, Any]:
-    """Return what the row keeps of a password that the server chose, if it did."""
-    if issued is None:
-        return {}
-    return {
-        "secret": installation.vault.encrypt(issued.password),
-        "password_ends_at": issued.ends_at,
-    }
-
-
-def backend_of(installation: Installation, row: Credentials) -> Backend:
-    """Return the row's backend; raise ``EngineUnavailable`` if it is not configured any more."""
-    try:
-        return installation.backends[row.backend]
-    except KeyError:
-        raise EngineUnavailable(f"backend {row.backend} is not configured") from None
 
 
 def prolong(installation: Installation, row: Credentials) -> dict[str, Any]:
@@ -115,9 +77,7 @@ def finish_creation(
     """
     try:
         with installation.keeper.keep(lease):
-            backend = backend_of(installation, row)
-            spec = complete_spec_of(installation, row)
-            issued = backend.create(spec, installation.vault.decrypt(row.secret), lease)
+            issued = _make(installation, row, lease)
     except ClaimLost:
         raise
     except Exception as problem:
@@ -127,10 +87,26 @@ def finish_creation(
     with installation.database.write() as session:
         lease.close(session, state=CredentialsState.ACTIVE, failure=None, **columns)
         record_creation_event(session, row, run_id)
+        if row.login_id is not None:
+            # Another of its credentials may have got a new one meanwhile.
+            query = select(Login.secret).where(Login.id == row.login_id)
+            columns = {"secret": session.scalars(query).one()}
     for name, value in columns.items():
         setattr(row, name, value)
     log.info("credentials_created", credentials=row.id, backend=row.backend, type=row.type)
     failpoint("create.active")
+
+
+def _make(installation: Installation, row: Credentials, lease: Lease) -> IssuedPassword | None:
+    backend, spec = backend_of(installation, row), complete_spec_of(installation, row)
+    try:
+        return backend.create(spec, installation.vault.decrypt(row.secret), lease)
+    except LoginRefused as refusal:
+        try:
+            settle_shared_login(installation, row)
+        except ProvisioningError:
+            raise refusal from None
+        return None
 
 
 def record_creation_event(session: Session, row: Credentials, run_id: str) -> None:
@@ -269,6 +245,7 @@ def dropped_values() -> dict[str, Any]:
         "port": None,
         "job_id": None,
         "secret": "",
+        "pending_secret": None,
         "private_key": None,
         "login_id": None,
         "dropped_at": now_ms(),

@@ -16,11 +16,8 @@ from provisioning.access.tokens import Principal
 from provisioning.backends.base import EngineRefused, Spec
 from provisioning.configuration.catalog import backend_rules, require_type
 from provisioning.credentials.creation import NewCredentials, new_row
-from provisioning.credentials.reconcile import (
-    complete_spec_of,
-    issued_columns,
-    record_creation_event,
-)
+from provisioning.credentials.reconcile import record_creation_event
+from provisioning.credentials.specs import complete_spec_of, issued_columns
 from provisioning.installation import Installation
 from provisioning.orphans.report import OrphanReport
 from provisioning.state.claims import Lease, take

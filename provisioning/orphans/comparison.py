@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from provisioning.backends.base import EngineError, ServerObject, Spec
-from provisioning.credentials.reconcile import spec_of
+from provisioning.credentials.specs import spec_of
 from provisioning.installation import Installation
 from provisioning.orphans.report import (
     LostLogin,

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.backends.base import ServerObject
 from provisioning.credentials.observation import HELD, observe, read_observation, stop_observing
-from provisioning.credentials.reconcile import backend_of, spec_of
+from provisioning.credentials.specs import backend_of, spec_of
 from provisioning.errors import StateUnavailable
 from provisioning.installation import Installation
 from provisioning.orphans import comparison

@@ -34,9 +34,9 @@ from provisioning.credentials.reconcile import (
     describe,
     drop_objects,
     record_creation_event,
-    spec_of,
     values_for_retry,
 )
+from provisioning.credentials.specs import spec_of
 from provisioning.errors import QuotaExceeded
 from provisioning.installation import Installation
 from provisioning.jobs.claiming import SLOT_BUSY, Claimed

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from provisioning.backends.base import EngineError, SandboxBackend
 from provisioning.configuration.config import Config, Lifetime
 from provisioning.credentials.lifetime import expiry
-from provisioning.credentials.reconcile import backend_of, spec_of
+from provisioning.credentials.specs import backend_of, spec_of
 from provisioning.credentials.warnings import (
     attend_at,
     has_stale_note,

@@ -23,10 +23,12 @@ from provisioning.errors import StateUnavailable
 from provisioning.state.conditions import is_unclaimed
 from provisioning.state.database import Database, now_ms
 from provisioning.state.enums import JobStatus
-from provisioning.state.models import AdminSecret, Callback, Credentials, Job, Notice
+from provisioning.state.models import AdminSecret, Callback, Credentials, Job, Login, Notice
 
 log = structlog.get_logger()
-Claimable = type[Credentials] | type[Job] | type[Callback] | type[Notice] | type[AdminSecret]
+Claimable = (
+    type[Credentials] | type[Login] | type[Job] | type[Callback] | type[Notice] | type[AdminSecret]
+)
 
 
 class ClaimLost(Exception):

@@ -35,6 +35,8 @@ class Action(StrEnum):
     EXPIRING = "credentials.expiring"
     GRACE_GIVEN = "credentials.grace_given"
     PROTECTED = "credentials.protected"
+    PASSWORD_RESET = "credentials.password_reset"
+    PASSWORD_MENDED = "credentials.password_mended"
     EXPIRED = "credentials.expired"
     COLLECTED = "credentials.collected"
     DROP_REQUESTED = "credentials.drop_requested"

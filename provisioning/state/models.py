@@ -94,6 +94,8 @@ class Credentials(Claim, Base):
     port: Mapped[int | None]
     #: The password, encrypted; empty when the credential is gone.
     secret: Mapped[Sealed]
+    #: The password that is being set on the server, which may have it already, encrypted.
+    pending_secret: Mapped[Sealed | None]
     #: When the server ends a password that it chose itself; NULL is never.
     password_ends_at: Mapped[int | None]
     #: The key that may log in, as `provisioning.backends.key_pairs` keeps it.
@@ -136,7 +138,7 @@ class Credentials(Claim, Base):
         return max(self.expires_at, self.protected_until or 0)
 
 
-class Login(Base):
+class Login(Claim, Base):
     """A MySQL login that all sandboxes of one person on one server share (contract 10.1)."""
 
     __tablename__ = "logins"
@@ -146,7 +148,9 @@ class Login(Base):
     server: Mapped[str] = mapped_column(String(64))
     person: Mapped[str] = mapped_column(String(80))
     user_name: Mapped[str] = mapped_column(String(64))
+    #: As in the rows of its credentials, which have a copy of both.
     secret: Mapped[Sealed]
+    pending_secret: Mapped[Sealed | None]
 
 
 class Job(Claim, Base):

@@ -47,7 +47,7 @@ def require_credentials(credentials: dict[str, Any], id_: str, mariadb: MariaDB)
     assert credentials["id"] == id_
     assert credentials["hostname"] == mariadb.host
     assert type(credentials["port"]) is int and credentials["port"] == mariadb.port
-    assert re.fullmatch("[A-Za-z0-9]{16,}", credentials["password"])
+    assert re.fullmatch("[A-Za-z0-9_]{16,}", credentials["password"])
     require_login(credentials)
 
 

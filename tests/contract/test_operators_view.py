@@ -175,6 +175,9 @@ def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) 
     assert client.get(path).body["protectedUntil"][:2] == "20"
     assert "not protected" in run(idle, "credentials", "protect", number, "none")
     assert "protectedUntil" not in client.get(path).body
+    printed = run(idle, "credentials", "reset-password", number, "--end-sessions")
+    password = client.get(path).body["credentials"]["password"]
+    assert password != created["credentials"]["password"] and password not in printed
     worker = idle.start_worker()
     try:
         assert "is success" in run(idle, "credentials", "kill", number, "--wait", str(DEADLINE))
@@ -189,6 +192,7 @@ def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) 
         "credentials.extended",
         "credentials.protected",
         "credentials.protected",
+        "credentials.password_reset",
         "job.accepted",
         "job.accepted",
         "credentials.drop_requested",
@@ -197,7 +201,7 @@ def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) 
         row = session.get_one(Credentials, int(number))
         jobs = session.scalars(select(Job).where(Job.credentials_id == row.id)).all()
     assert {(job.token_id, job.parallel_limit) for job in jobs} == {(row.token_id, 3)}
-    for command in ("extend", "drop", "kill"):
+    for command in ("extend", "drop", "kill", "reset-password"):
         with pytest.raises(CredentialsNotFound):
             run(idle, "credentials", command, number)
         with pytest.raises(CredentialsNotFound):

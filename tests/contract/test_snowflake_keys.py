@@ -101,7 +101,7 @@ def test_a_key_pair_stands_beside_the_password_and_both_log_in(
 ) -> None:
     body = create(client, PAIR)
     credentials = body["credentials"]
-    assert re.fullmatch("[A-Za-z0-9]{16,}", credentials["password"])
+    assert re.fullmatch("[A-Za-z0-9_]{16,}", credentials["password"])
     account.log_in(credentials).close()
     account.log_in_by_key(credentials, credentials["privateKey"]).close()
     assert "publicKeyFingerprint" not in credentials
@@ -151,6 +151,25 @@ def test_an_extend_renews_a_token_that_ends_soon_and_the_old_one_goes_on(
         account.log_in(credentials).close()
     assert client.post(f"{PATH}/{body['id']}/extend").status == 200
     assert create(client, TOKEN)["credentials"] == renewed
+
+
+@pytest.mark.parametrize("type_", OPTIONS)
+def test_a_new_password_is_of_the_kind_that_the_workspace_has(
+    account: Account, client: Client, type_: str
+) -> None:
+    body = create(client, type_)
+    answer = client.post(f"{PATH}/{body['id']}/password")
+    assert answer.status == 200, answer
+    old, new = body["credentials"], answer.body["credentials"]
+    assert {**new, "password": ""} == {**old, "password": ""}
+    # Without a password there is none to renew: the key stays.
+    assert (new["password"] == old["password"]) == (old["password"] == "")
+    if "privateKey" in new:
+        account.log_in_by_key(new, new["privateKey"]).close()
+    if new["password"]:
+        account.log_in(new).close()
+        with pytest.raises(Error):
+            account.log_in(old)
 
 
 # The caller's key -----------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_a_workspace_has_the_keys_of_the_table(service: Service, client: Client)
     assert isinstance(number, str)
     credentials = dict(body["credentials"])
     password = credentials.pop("password")
-    assert re.fullmatch("[A-Za-z0-9]{16,}", password)
+    assert re.fullmatch("[A-Za-z0-9_]{16,}", password)
     assert credentials == {
         "id": body["id"],
         "hostname": "127.0.0.1",

@@ -207,6 +207,25 @@ def test_a_workspace_is_used_seen_in_use_killed_and_dropped(client: Client, path
     assert client.delete(address).status == 404
 
 
+def test_a_login_whose_owner_changed_the_password_is_mended_or_renewed(
+    client: Client, path: str
+) -> None:
+    created = create(client, path)
+    with closing(connect(created["credentials"])) as connection:
+        run(connection, "ALTER USER CURRENT_USER PASSWORD 'Changed-by-me-1'")
+    assert create(client, path) == created
+    with closing(connect(created["credentials"])) as connection:
+        answer = client.post(f"{path}/{created['id']}/password", {"endSessions": True})
+        assert answer.status == 200, answer
+        with pytest.raises(psycopg2.Error):
+            run(connection, "SELECT 1")
+    renewed = answer.body["credentials"]
+    connect(renewed).close()
+    with pytest.raises(psycopg2.Error):
+        connect(created["credentials"])
+    assert create(client, path)["credentials"] == renewed
+
+
 @pytest.mark.parametrize("gone", ["schema", "user"])
 def test_a_vanished_workspace_is_404_and_the_next_has_a_new_number(
     client: Client, postgres: Postgres, path: str, gone: str

@@ -22,7 +22,7 @@ from provisioning import errors
 from provisioning.access.tokens import Caller as Principal
 from provisioning.configuration.secrets import Secret
 from provisioning.credentials.reading import find_by_id
-from provisioning.credentials.reconcile import backend_of, spec_of
+from provisioning.credentials.specs import backend_of, spec_of
 from provisioning.state.enums import UNFINISHED_JOBS, CredentialsState
 from provisioning.state.models import Credentials, Job
 from tests.faults.callers import Ledger, Promise

@@ -14,7 +14,7 @@ from sqlalchemy.orm import make_transient
 from api.app import create_app
 from provisioning.backends.mysql import backend as mysql
 from provisioning.credentials import creation
-from provisioning.credentials.reconcile import backend_of, spec_of
+from provisioning.credentials.specs import backend_of, spec_of
 from provisioning.installation import Installation
 from provisioning.jobs import outcomes
 from provisioning.state import claims

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-#: Letters and digits that a secret has in a row, at least, to be told from other text.
+#: Letters, digits and `_` that a secret has in a row, at least, to be told from other text.
 SHORTEST = 16
-_RUN = re.compile(rb"[A-Za-z0-9]{%d,}" % SHORTEST)
+_RUN = re.compile(rb"[A-Za-z0-9_]{%d,}" % SHORTEST)
 #: What an answer says in one of these is a secret.
 _ANSWERED = re.compile(r'"(password|privateKey)": ?("(?:[^"\\]|\\.)*")')
 #: The body of a message, as the broker's commands are shown.
@@ -26,7 +26,7 @@ class Hunt:
     """Secrets by kind, and the places where none may be."""
 
     def __init__(self) -> None:
-        #: Kinds by the rows of letters and digits of which the secrets consist.
+        #: Kinds by the rows of such characters of which the secrets consist.
         self._secrets: dict[bytes, str] = {}
         self._files: dict[Path, None] = {}
         self._texts: list[tuple[str, bytes]] = []
@@ -34,7 +34,7 @@ class Hunt:
     # What is known ------------------------------------------------------------------
 
     def add_secret(self, kind: str, text: str) -> None:
-        """Hunt for a secret; one without ``SHORTEST`` letters and digits in a row is not."""
+        """Hunt for a secret; one without ``SHORTEST`` such characters in a row is not."""
         for run in _RUN.findall(text.encode()):
             self._secrets.setdefault(run, kind)
 

@@ -1,17 +1,44 @@
 """Logins and grants on a server, as statements spell them."""
 
+import hashlib
 from collections.abc import Sequence
 
 from provisioning.backends.base import Spec
 from provisioning.backends.mysql.inventory import ANY_HOST
 from provisioning.backends.mysql.server import Server, Statements
 from provisioning.backends.naming import granted_database, quote_mysql_name
+from provisioning.configuration.secrets import Secret
 
 
 def account(spec: Spec) -> str:
     """Return the login as statements about accounts name it."""
     # Names hold only [A-Za-z0-9_] (`naming.build_name`), so backticks are all they need.
     return f"`{spec.user_name}`@`{ANY_HOST}`"
+
+
+def native_hash(password: Secret) -> str:
+    """Return what servers keep of a password under ``mysql_native_password``."""
+    # The server's choice of a hash, which is compared and keeps nothing secret here.
+    inner = hashlib.sha1(password.reveal().encode(), usedforsecurity=False).digest()
+    return "*" + hashlib.sha1(inner, usedforsecurity=False).hexdigest().upper()
+
+
+def stored_password(run: Statements, server: Server, spec: Spec) -> str | None:
+    """Return the hash that alone decides about a login; None where it is of another kind."""
+    if server.is_mariadb:
+        found = (
+            "JSON_VALUE(Priv, '$.authentication_string') FROM mysql.global_priv "
+            "WHERE JSON_VALUE(Priv, '$.plugin') = 'mysql_native_password' "
+            "AND JSON_VALUE(Priv, '$.password_last_changed') <> 0 "
+            "AND NOT JSON_EXISTS(Priv, '$.auth_or')"
+        )
+    else:
+        found = (
+            "authentication_string FROM mysql.user "
+            "WHERE plugin = 'mysql_native_password' AND password_expired = 'N'"
+        )
+    rows = run(f"SELECT {found} AND Host = %s AND User = %s", ANY_HOST, spec.user_name)
+    return str(rows[0][0]) if rows else None
 
 
 def grant_pattern(server: Server, spec: Spec) -> str:

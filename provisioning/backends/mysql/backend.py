@@ -13,13 +13,22 @@ import pymysql
 from pymysql.constants import ER
 
 from provisioning.backends.base import (
+    EngineError,
+    EngineRefused,
     Health,
+    LoginRefused,
     NameInUse,
     Owner,
     ServerObject,
     Spec,
 )
-from provisioning.backends.mysql.accounts import account, count_databases, grant_pattern
+from provisioning.backends.mysql.accounts import (
+    account,
+    count_databases,
+    grant_pattern,
+    native_hash,
+    stored_password,
+)
 from provisioning.backends.mysql.check import check_server
 from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
 from provisioning.backends.mysql.locks import Locks
@@ -130,7 +139,12 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             run(f"GRANT ALL PRIVILEGES ON {pattern}.* TO {account(spec)}")
             failpoint("create.grant")
             run("SELECT RELEASE_ALL_LOCKS()")
-        _verify_login(server, spec, password)
+        try:
+            _verify_login(server, spec, password)
+        except EngineRefused as refusal:
+            if self.shares_login(spec.type):
+                raise LoginRefused(*refusal.args) from None
+            raise
         failpoint("create.verified")
 
     def _create_database(self, run: Statements, spec: Spec, lease: Lease) -> None:
@@ -148,7 +162,11 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         if _is_first_attempt(lease) and not self.shares_login(spec.type):
             run(f"DROP DATABASE {quote_mysql_name(spec.object_name)}")
             raise NameInUse(f"server {spec.server}: user {spec.user_name} exists")
-        run(f"ALTER USER {identity}", *values)
+        if self.shares_login(spec.type):
+            # Its password is not this credential's to set: another one may set it just now.
+            run(f"ALTER USER {account(spec)}{self._login_options(server, spec)}")
+        else:
+            run(f"ALTER USER {identity}", *values)
         # Half of a drop may have locked it.
         run(f"ALTER USER {account(spec)} ACCOUNT UNLOCK")
 
@@ -159,6 +177,40 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         if server.is_mariadb:
             options += f" MAX_STATEMENT_TIME {limits.statement_seconds}"
         return options
+
+    # Passwords ----------------------------------------------------------------------
+
+    def takes_password(self, spec: Spec, password: Secret) -> bool:
+        server = self._servers[spec.server]
+        with server.statements() as run:
+            stored = stored_password(run, server, spec)
+        # A look is cheaper than a login, where the password can be compared.
+        if stored == native_hash(password):
+            return True
+        try:
+            _verify_login(server, spec, password)
+        except EngineError:
+            return False
+        return True
+
+    def set_password(
+        self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool
+    ) -> None:
+        server = self._servers[spec.server]
+        with server.statements() as run:
+            if self.shares_login(spec.type):
+                self._locks.fence_login(run, server, spec, lease)
+            else:
+                self._locks.fence(run, server, [(spec, lease)])
+            failpoint("password.locked")
+            change = f"ALTER USER `{spec.user_name}`@%s IDENTIFIED BY %s"
+            run(change, ANY_HOST, password.reveal())
+            failpoint("password.set")
+            run("SELECT RELEASE_ALL_LOCKS()")
+        _verify_login(server, spec, password)
+        if end_sessions:
+            with server.statements() as run:
+                end_present_sessions(run, server, [spec])
 
     # Look ---------------------------------------------------------------------------
 

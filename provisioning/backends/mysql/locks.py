@@ -44,8 +44,14 @@ class Locks:
         (taken,) = run(f"SELECT {', '.join(['GET_LOCK(%s, 0)'] * len(names))}", *names)
         for name, (spec, lease), is_ours in zip(names, held, taken, strict=True):
             if is_ours != 1:
-                _take_from_holder(run, server, name, spec, lease)
+                _take_from_holder(run, server, name, spec.object_name, lease)
             lease.check()
+
+    def fence_login(self, run: Statements, server: Server, spec: Spec, lease: Lease) -> None:
+        """Do as `fence` does for the password of a shared login; the lease is the login's."""
+        name = self.name(f"password of {spec.user_name}")
+        _take_from_holder(run, server, name, f"the password of {spec.user_name}", lease)
+        lease.check()
 
     def lock_login(self, run: Statements, server: Server, spec: Spec) -> None:
         """Keep a shared login from being dropped by one credential while another takes it."""
@@ -60,7 +66,7 @@ class Locks:
         run("SELECT RELEASE_LOCK(%s)", self.name(f"login {spec.user_name}"))
 
 
-def _take_from_holder(run: Statements, server: Server, name: str, spec: Spec, lease: Lease) -> None:
+def _take_from_holder(run: Statements, server: Server, name: str, what: str, lease: Lease) -> None:
     end = time.monotonic() + LOCK_WAIT
     while run("SELECT GET_LOCK(%s, 0)", name) != ((1,),):
         for session, is_ours in _holder(run, server, name):
@@ -70,7 +76,7 @@ def _take_from_holder(run: Statements, server: Server, name: str, spec: Spec, le
             lease.check()
             run.ignoring({ER.NO_SUCH_THREAD}, f"KILL CONNECTION {int(session)}")
         if time.monotonic() > end:
-            raise EngineBusy(f"server {spec.server}: {spec.object_name} is locked")
+            raise EngineBusy(f"server {server.config.name}: {what} is locked")
         time.sleep(PAUSE)
 
 

@@ -24,6 +24,7 @@ from provisioning.backends.naming import (
 )
 from provisioning.backends.redshift.blockers import Blockers
 from provisioning.backends.redshift.inventory import take_inventory
+from provisioning.backends.redshift.passwords import change_password
 from provisioning.backends.redshift.removal import (
     end_access,
     end_sessions,
@@ -126,8 +127,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         self, run: Statements, server: Server, spec: Spec, password: Secret, lease: Lease
     ) -> None:
         user, plain = quote_sql_name(spec.user_name), password.reveal()
-        limit = self._limits[spec.type].connections or server.dialect.unlimited
-        options = f"PASSWORD %s VALID UNTIL %s CONNECTION LIMIT {limit}"
+        options = f"PASSWORD %s VALID UNTIL %s {self._connection_limit(server, spec)}"
         until = _valid_until(spec.expires_at)
         # The server logs a statement that fails, with the password in it: a second attempt looks.
         known = lease.token > 1 and run("SELECT 1 FROM pg_user WHERE usename = %s", spec.user_name)
@@ -138,6 +138,10 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         if lease.token == 1:
             raise NameInUse(f"server {spec.server}: user {spec.user_name} exists")
         run(f"ALTER USER {user} WITH {options}", plain, until)
+
+    def _connection_limit(self, server: Server, spec: Spec) -> str:
+        limit = self._limits[spec.type].connections or server.dialect.unlimited
+        return f"CONNECTION LIMIT {limit}"
 
     def _set_up_login(self, run: Statements, server: Server, spec: Spec) -> None:
         user = quote_sql_name(spec.user_name)
@@ -163,6 +167,29 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         until = _valid_until(spec.expires_at)
         with self._servers[spec.server].statements() as run:
             run(f"ALTER USER {quote_sql_name(spec.user_name)} VALID UNTIL %s", until)
+
+    # Passwords ----------------------------------------------------------------------
+
+    def takes_password(self, spec: Spec, password: Secret) -> bool:
+        try:
+            _verify_login(self._servers[spec.server], spec, password)
+        except EngineError:
+            return False
+        return True
+
+    def set_password(
+        self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool
+    ) -> None:
+        server = self._servers[spec.server]
+        until, limit = _valid_until(spec.expires_at), self._connection_limit(server, spec)
+        with server.statements() as run, Blockers(server, run, spec) as blockers:
+            _fence(run, server, spec, lease)
+            failpoint("password.locked")
+            change_password(run, spec, password, limit, until, blockers)
+            _release(run, server)
+        _verify_login(server, spec, password)
+        if end_sessions:
+            self.kill(spec, lease)
 
     # Look ---------------------------------------------------------------------------
 

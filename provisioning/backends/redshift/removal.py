@@ -89,12 +89,12 @@ def end_access(run: Statements, server: Server, spec: Spec, blockers: Blockers) 
     password = "%s" if values else "NULL"
     lock = f"ALTER USER {user} WITH PASSWORD {password} CONNECTION LIMIT 0"
     while True:
-        with _held_up(run, spec, blockers, end):
+        with held_up(run, spec, blockers, end):
             has_login = run.ignoring(_UNDEFINED, lock, *values)
             break
     failpoint("drop.login_locked")
     while True:
-        with _held_up(run, spec, blockers, end):
+        with held_up(run, spec, blockers, end):
             end_sessions(run, server, spec)
             if server.has_prepared:
                 roll_back_prepared(server, run, spec)
@@ -104,7 +104,7 @@ def end_access(run: Statements, server: Server, spec: Spec, blockers: Blockers) 
 
 
 @contextmanager
-def _held_up(run: Statements, spec: Spec, blockers: Blockers, end: float) -> Iterator[None]:
+def held_up(run: Statements, spec: Spec, blockers: Blockers, end: float) -> Iterator[None]:
     """Let the block be repeated while something holds it up and there is time."""
     try:
         yield

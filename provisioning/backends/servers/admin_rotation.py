@@ -103,7 +103,7 @@ def _change(
     A password that an interrupted rotation recorded is used again: the server may have it.
     """
     secrets = parts.admin_secrets
-    password = begun or _new_password()
+    password = begun or generate_password()
     secrets.propose(lease, password)
     failpoint("rotate.proposed")
     try:
@@ -122,11 +122,6 @@ def _change(
         secrets.release(lease)
         raise
     return password
-
-
-def _new_password() -> Secret:
-    # Password policies of servers often ask for a character of a fourth kind.
-    return Secret(f"{generate_password().reveal()}-")
 
 
 def _works(engine: PasswordBackend, name: str, password: Secret) -> bool:

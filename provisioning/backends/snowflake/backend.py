@@ -9,6 +9,7 @@ from typing import Any
 
 from provisioning.backends.base import (
     EngineBusy,
+    EngineError,
     EngineRefused,
     Health,
     IssuedPassword,
@@ -154,6 +155,32 @@ class SnowflakeBackend(SQLBackend[Server]):
             if needs_token(server.config, spec):
                 return issue_token(run, server.config, spec)
         return None
+
+    # Passwords ----------------------------------------------------------------------
+
+    def takes_password(self, spec: Spec, password: Secret) -> bool:
+        try:
+            verify_logins(self._servers[spec.server], spec, password)
+        except EngineError:
+            return False
+        return True
+
+    def set_password(
+        self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool
+    ) -> IssuedPassword | None:
+        server = self._servers[spec.server]
+        user = quote_sql_name(spec.user_name)
+        options = user_options(
+            server.config, spec, password, self._limits[spec.type].statement_seconds
+        )
+        with server.statements() as run:
+            run.change(lease, f"ALTER USER {user} SET {options}")
+            failpoint("password.set")
+            issued = issue_password(run, server.config, spec, lease)
+        verify_logins(server, spec, issued.password if issued else password)
+        if end_sessions:
+            self.kill(spec, lease)
+        return issued
 
     # Look ---------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from provisioning.configuration.secrets import (
 from provisioning.errors import ConfigurationError
 
 
-def test_a_password_has_24_letters_and_digits_of_all_three_classes() -> None:
+def test_a_password_has_24_characters_of_all_four_classes() -> None:
     for _ in range(200):
         text = generate_password().reveal()
         assert len(text) == 24
@@ -23,6 +23,8 @@ def test_a_password_has_24_letters_and_digits_of_all_three_classes() -> None:
         assert any(c.islower() for c in text)
         assert any(c.isupper() for c in text)
         assert any(c.isdigit() for c in text)
+        assert "_" in text
+        assert text[0].isalpha() and text[-1].isalpha()
 
 
 def test_passwords_do_not_repeat() -> None:
