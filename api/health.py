@@ -4,8 +4,12 @@ from flask import Blueprint, Response
 
 from api.requests import installation
 from api.responses import answer
+from api.waiting import reaches_broker
 from provisioning.credentials.observation import current_observation
 from provisioning.errors import StateUnavailable
+
+#: Longest wait for the broker: load balancers wait for about a second.
+BROKER_SECONDS = 0.5
 
 blueprint = Blueprint("health", __name__, url_prefix="/health")
 
@@ -21,7 +25,7 @@ def ready() -> Response:
     """Tell whether requests can be served: the state database answers, with our schema.
 
     Servers of backends and the broker do not count: without them reads and other backends
-    still work.
+    still work. That the broker does not answer is said beside.
     """
     try:
         current = installation().database.is_current()
@@ -30,9 +34,12 @@ def ready() -> Response:
         return _not_ready("the state database does not answer")
     if not current:
         return _not_ready("the state database needs `provisioning db upgrade`")
+    body = {"status": "ok"}
     if observation is not None:
-        return answer({"status": "ok", "observing": observation.why})
-    return answer({"status": "ok"})
+        body["observing"] = observation.why
+    if not reaches_broker(BROKER_SECONDS):
+        body["broker"] = "unavailable"
+    return answer(body)
 
 
 def _not_ready(why: str) -> Response:

@@ -12,7 +12,7 @@ from provisioning.background.sweep import DueWork
 from provisioning.jobs.watching import JobWatch
 from provisioning.state.database import Database
 from provisioning.state.models import Job
-from workers import wake, wake_due
+from workers import broker_answers, wake, wake_due
 
 
 class WaitingRoom:
@@ -71,3 +71,8 @@ def wake_worker(job: Job) -> bool:
 def wake_workers(due: DueWork, lanes: int) -> int:
     """Tell workers what is due; return how many messages the broker took."""
     return wake_due(due, lanes)
+
+
+def reaches_broker(seconds: float) -> bool:
+    """Return whether the broker answers within so many seconds."""
+    return broker_answers(seconds)

@@ -14,6 +14,7 @@ from devstack import images
 from devstack.docker import DockerEngine
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
+from devstack.rabbitmq import RabbitMQ
 
 # Services that come with a package must not start on a machine that only needs the programs:
 # policy-rc.d is how Debian asks whether it may start them. An existing policy is left alone.
@@ -32,6 +33,7 @@ for package in "$@"; do
     case $package in
         postgresql) units=postgresql ;;
         docker.io) units="docker.service docker.socket containerd.service" ;;
+        rabbitmq-server) units="rabbitmq-server epmd.service epmd.socket" ;;
         *) continue ;;
     esac
     ! command -v systemctl > /dev/null || systemctl disable --quiet $units 2> /dev/null || true
@@ -62,7 +64,8 @@ POSTGRES = Software("postgres", ("postgresql",), Postgres.missing)
 DOCKER = Software("docker", ("docker.io", "iptables", "iproute2"), DockerEngine.missing)
 # Ubuntu does not bring the keys that the base's packages are signed with.
 MMDEBSTRAP = Software("mmdebstrap", ("mmdebstrap", "debian-archive-keyring"), images.missing)
-KNOWN = {software.name: software for software in (MARIADB, POSTGRES, DOCKER, MMDEBSTRAP)}
+RABBITMQ = Software("rabbitmq", ("rabbitmq-server",), RabbitMQ.missing)
+KNOWN = {software.name: software for software in (MARIADB, POSTGRES, DOCKER, MMDEBSTRAP, RABBITMQ)}
 
 
 def provide(*wanted: Software) -> dict[str, Absence]:

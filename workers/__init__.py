@@ -1,5 +1,5 @@
 """Celery workers and the beat. What is exported here is all that the front knows of Celery."""
 
-from workers.messages import wake, wake_due
+from workers.messages import broker_answers, wake, wake_due
 
-__all__ = ["wake", "wake_due"]
+__all__ = ["broker_answers", "wake", "wake_due"]

@@ -33,7 +33,7 @@ class PatientConnection(Connection):
         timeout: Any = None,
     ) -> Any:
         # Kombu passes these by position when sending finds the connection lost.
-        return super()._ensure_connection(  # type: ignore[no-untyped-call]
+        return super()._ensure_connection(
             errback,
             max_retries,
             interval_start,

@@ -5,10 +5,7 @@ from typing import Any
 
 from celery.beat import PersistentScheduler
 
-from workers.messages import count_waiting
-
-#: Messages of upkeep that wait when nobody has taken any for a while.
-LONGEST_QUEUE = 250
+from workers.messages import wake_upkeep
 
 
 class Scheduler(PersistentScheduler):  # type: ignore[misc]
@@ -17,9 +14,11 @@ class Scheduler(PersistentScheduler):  # type: ignore[misc]
     It waits by the monotonic clock, as `workers.schedule` does: see there.
     """
 
+    #: Celery's own would wait here for a broker that is away.
+    producer = None
+
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        if count_waiting(entry.options["queue"]) < LONGEST_QUEUE:
-            super().apply_entry(entry, producer)
+        wake_upkeep(entry.options["queue"], entry.task)
 
     def _when(self, entry: Any, next_time_to_run: float, **_: Any) -> float:
         return time.monotonic() + max(next_time_to_run, 0.0)

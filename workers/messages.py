@@ -1,32 +1,26 @@
 """The messages that wake workers. Each says only that a row may be due."""
 
-import time
 from itertools import chain, zip_longest
 from typing import Any
-
-import structlog
 
 from provisioning.background.sweep import FIRST_BATCH, DueWork
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.queues import queue_of, upkeep_beside
 from provisioning.credentials import warnings
 from workers.app import app
+from workers.broker import Broker, BrokerUnavailable
 
-log = structlog.get_logger()
+broker = Broker(app)
 
 #: Messages in a queue that a sweep does not count: other sweeps, and jobs that have just come.
 UNCOUNTED = 10
 #: Messages between two looks at how many wait: others sweep at the same moment.
 CHUNK = 20
-#: Seconds without a further try after the broker did not take a message.
-BROKER_PAUSE = 1.0
+#: Messages of the beat that wait when nobody has taken any for a while.
+LONGEST_QUEUE = 250
 
 #: The name and the arguments of a task.
 Message = tuple[str, tuple[Any, ...]]
-
-
-class _Broker:
-    silent_until = 0.0
 
 
 def backends_of(queue: str) -> frozenset[str]:
@@ -86,51 +80,39 @@ def wake_endings(due: warnings.DueWarnings) -> None:
         _send_bounded(queue, messages)
 
 
-def count_waiting(queue: str) -> int:
-    """Return how many messages of a queue no worker has taken yet; 0 without a broker."""
-    if _is_silent():
-        return 0
+def wake_upkeep(queue: str, task: str) -> None:
+    """Send a message of the beat, unless so many wait that nobody has taken any for a while."""
     try:
-        with app.pool.acquire(block=True) as connection, connection.channel() as channel:
-            try:
-                return int(channel.queue_declare(queue, passive=True).message_count)
-            except connection.channel_errors:
-                # Nobody has sent anything there as yet.
-                return 0
-    except Exception as problem:  # every transport has its own errors
-        _note_silence(problem)
-        return 0
+        if broker.count_waiting(queue) < LONGEST_QUEUE:
+            broker.send(queue, task)
+    except BrokerUnavailable:
+        # The next one is due in a moment.
+        return
+
+
+def broker_answers(seconds: float) -> bool:
+    """Return whether the broker answers within so many seconds."""
+    return broker.answers(seconds)
 
 
 def _send_bounded(queue: str, messages: list[Message]) -> int:
     position = sent = 0
-    while position < len(messages):
-        position = max(position, count_waiting(queue) - UNCOUNTED)
-        for message in messages[position : position + CHUNK]:
-            if not _send(queue, message):
-                return sent
-            sent += 1
-        position += CHUNK
+    try:
+        while position < len(messages):
+            position = max(position, broker.count_waiting(queue) - UNCOUNTED)
+            for message in messages[position : position + CHUNK]:
+                broker.send(queue, *message)
+                sent += 1
+            position += CHUNK
+    except BrokerUnavailable:
+        # The next sweep finds what is left.
+        return sent
     return sent
 
 
 def _send(queue: str, message: Message) -> bool:
-    task, arguments = message
-    # While the broker is down, only one call in a second waits to find that out.
-    if _is_silent():
-        return False
     try:
-        app.send_task(task, arguments, queue=queue, retry=False)
-    except Exception as problem:  # every transport has its own errors
-        _note_silence(problem)
+        broker.send(queue, *message)
+    except BrokerUnavailable:
         return False
     return True
-
-
-def _is_silent() -> bool:
-    return time.monotonic() < _Broker.silent_until
-
-
-def _note_silence(problem: Exception) -> None:
-    _Broker.silent_until = time.monotonic() + BROKER_PAUSE
-    log.warning("broker_unavailable", problem=type(problem).__name__)

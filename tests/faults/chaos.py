@@ -40,6 +40,7 @@ FAULTS = {
     "F18": "an older copy of the state restored",
     "F21": "orphans, ghosts, and look-alikes of other installations",
     "F24": "hostile tenants: locks, open and prepared transactions, many tables, reconnecting",
+    "F25": "broker (Redis, RabbitMQ) killed, and its connections cut, under load",
 }
 #: Read by the tests as they are imported; what the caller's environment says comes first.
 LONG = {
@@ -48,6 +49,7 @@ LONG = {
     "OUTAGE_SECONDS": "60",
     "ENGINE_OUTAGE_SECONDS": "60",
     "STATE_ROUNDS": "3",
+    "BROKER_ROUNDS": "3",
     "HUNG_ROUNDS": "5",
     "CHAOS_ROUNDS": "10000",
     "DRAIN_CREDENTIALS": "10000",
