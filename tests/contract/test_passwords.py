@@ -166,7 +166,8 @@ def test_nobody_else_gets_a_new_password(client: Client, service: Service) -> No
 
 def test_what_the_body_may_say(client: Client) -> None:
     path = path_of(client.create())
-    for value in ("yes", 1, []):
+    values: tuple[object, ...] = ("yes", 1, [])
+    for value in values:
         answer = client.post(path, {"endSessions": value})
         message = "Parameter 'endSessions' is invalid: true or false is expected"
         require_error(answer, 400, "parameter_invalid", message)

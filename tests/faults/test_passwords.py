@@ -58,8 +58,10 @@ class Renewing:
     def process(self) -> BaseProcess:
         """Start a process that does what `renew` does."""
         # The threads of Snowflake's connector hold locks that a fork would inherit.
-        way = "spawn" if self.engine.backend == "snowflake" else "fork"
-        process = multiprocessing.get_context(way).Process(
+        is_threaded = self.engine.backend == "snowflake"
+        spawn, fork = multiprocessing.get_context("spawn"), multiprocessing.get_context("fork")
+        start = spawn.Process if is_threaded else fork.Process
+        process: BaseProcess = start(
             target=renew,
             args=(
                 self.environment,
