@@ -153,6 +153,11 @@ class Settings:
         str(64 * 1024),
         "Longest parameters of a sandbox without its script, as its job's record keeps them.",
     )
+    content_limit_bytes: int = _setting(
+        _whole(1),
+        str(10 * 1024**3),
+        "Largest table or file, unpacked, that is loaded into a sandbox.",
+    )
     request_head_seconds: int = _setting(
         _seconds, "10s", "Longest time from the first byte of a request to the end of its headers."
     )

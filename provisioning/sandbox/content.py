@@ -35,9 +35,10 @@ class SandboxContent:
     """What a plan puts into a sandbox.
 
     ``run_id`` is the job's. ``scratch`` is a directory of the worker with room for the
-    largest table or file. ``check`` raises when the job is to stop; it is called while data
-    comes in. Besides ``ContentRefused``, loading raises ``StorageUnavailable``
-    and ``WorkerDiskFull``, which are no fault of the caller.
+    largest table or file, which may have ``limit`` bytes, unpacked; None is any number. ``check``
+    raises when the job is to stop; it is called while data comes in. Besides
+    ``ContentRefused``, loading raises ``StorageUnavailable`` and ``WorkerDiskFull``, which are no
+    fault of the caller.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class SandboxContent:
         run_id: str,
         scratch: Path,
         check: Callable[[], None],
+        limit: int | None = None,
     ) -> None:
         self.packages = plan.packages
         self._plan = plan
@@ -54,6 +56,7 @@ class SandboxContent:
         self._run_id = run_id
         self._scratch = scratch
         self._check = check
+        self._limit = limit
         self._loader: _Loader | None = None
 
     def load(self, files: Files, report: ReportProgress) -> None:
@@ -66,7 +69,9 @@ class SandboxContent:
             return
         if self._storage is None:
             raise ContentRefused("Tables and files cannot be loaded: the service has no Storage.")
-        self._loader = _Loader(self._storage, files, report, self._scratch, self._check)
+        self._loader = _Loader(
+            self._storage, files, report, self._scratch, self._check, self._limit
+        )
         try:
             self._loader.load(self._plan, parent_run_id(self._run_id))
         except OSError as problem:
@@ -94,17 +99,27 @@ def parent_run_id(run_id: str) -> str:
 
 
 class _Watched(io.BufferedIOBase):
-    """A file that looks, at each write, whether its writer is to stop."""
+    """A file that looks, at each write, whether its writer is to stop.
 
-    def __init__(self, file: BinaryIO, check: Callable[[], None]) -> None:
+    A write raises ``StorageRefused`` when the file, with the ``before`` bytes of its other parts,
+    has more than ``limit``: a few that were packed well may be thousands of times as many.
+    """
+
+    def __init__(
+        self, file: BinaryIO, check: Callable[[], None], limit: int | None, before: int
+    ) -> None:
         self._file = file
         self._check = check
+        self._limit = limit
+        self._before = before
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
         self._check()
+        if self._limit is not None and self._before + self._file.tell() + len(data) > self._limit:
+            raise StorageRefused(f"It is larger than {format_size(self._limit)}.")
         return self._file.write(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -127,12 +142,14 @@ class _Loader:
         report: ReportProgress,
         scratch: Path,
         check: Callable[[], None],
+        limit: int | None,
     ) -> None:
         self._storage = storage
         self._files = files
         self._report = report
         self._scratch = scratch
         self._check = check
+        self._limit = limit
         self._done = self._total = 0
         #: The inputs with the files that were found for each.
         self._found: list[tuple[FileInput, list[int]]] = []
@@ -164,10 +181,13 @@ class _Loader:
     def _put(self, path: str, content: bytes) -> None:
         self._files.put(path, io.BytesIO(content), len(content))
 
-    def _fetch(self, write: Callable[[BinaryIO], None], paths: list[str]) -> int:
-        """Put what ``write`` writes to each of the paths; return its bytes."""
+    def _fetch(self, write: Callable[[BinaryIO], None], paths: list[str], before: int = 0) -> int:
+        """Put what ``write`` writes to each of the paths; return its bytes.
+
+        ``before`` is how many bytes other parts of the same file have had.
+        """
         with tempfile.TemporaryFile(dir=self._scratch) as content:
-            write(cast(BinaryIO, _Watched(content, self._check)))
+            write(cast(BinaryIO, _Watched(content, self._check, self._limit, before)))
             size = content.seek(0, io.SEEK_END)
             for path in paths:
                 content.seek(0)
@@ -206,7 +226,8 @@ class _Loader:
             paths = [f"{FILES}/{name}", *(f"{USER}/{safe_name(tag)}" for tag in tags)]
             size = 0
             for number, targets in self._parts(details, paths):
-                size += self._fetch(partial(self._storage.download_part, details, number), targets)
+                part = partial(self._storage.download_part, details, number)
+                size += self._fetch(part, targets, before=size)
         for path in paths:
             self._put(path + MANIFEST, file_manifest(file_id, details))
         self._advance(f"file {name}", size)

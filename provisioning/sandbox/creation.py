@@ -145,7 +145,9 @@ class Creation:
                 self._row, self._row_lease = self._record_intent(plan.type, order)
         failpoint("create.intent")
         row, lease = self._claimed_row()
-        content = SandboxContent(plan, storage, run_id, Path(gettempdir()), check)
+        content = SandboxContent(
+            plan, storage, run_id, Path(gettempdir()), check, config.content_limit_bytes
+        )
         with self._installation.keeper.keep_until_killed(self._lease, lease):
             self._build(row, lease, content)
             content.mark_processed()

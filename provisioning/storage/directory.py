@@ -20,7 +20,7 @@ from provisioning.storage.base import (
     TableQuery,
     find_row,
 )
-from provisioning.storage.folder import Folder
+from provisioning.storage.folder import Folder, name_problem
 from provisioning.storage.table_files import copy_rows, read_columns
 
 _FILE = re.compile(r"([1-9][0-9]{0,17})_(.+)", re.DOTALL)
@@ -120,14 +120,19 @@ class DirectoryStorage:
             raise StorageUnavailable("The storage directory is not writable.") from None
 
     def _file_names(self) -> dict[int, str]:
-        """Return the names of the files by id. What describes another one is not a file."""
+        """Return the names of the files by id. What describes another one is not a file.
+
+        Raises ``StorageRefused`` for a name that cannot be used: its file would be missing.
+        """
         names = self._folder.list("files")
         described = {f"{name}.json" for name in names}
         found = {}
         for name in names:
             match = _FILE.fullmatch(name)
-            if match and name not in described and self._folder.find("files", name):
-                found[int(match[1])] = name
+            if match and name not in described:
+                _require_usable(name)
+                if self._folder.find("files", name):
+                    found[int(match[1])] = name
         return found
 
     def _file_name(self, file_id: int) -> str:
@@ -142,6 +147,8 @@ class DirectoryStorage:
         if whole is not None:
             return [whole]
         inside = self._folder.list("files", name)
+        for part in inside:
+            _require_usable(part)
         found = (self._folder.find_file("files", name, part) for part in inside)
         return [part for part in found if part is not None]
 
@@ -169,6 +176,13 @@ class DirectoryStorage:
         if found is None:
             raise StorageRefused(f"Version '{version}' of configuration '{config_id}' not found.")
         return find_row(found, row_id)
+
+
+def _require_usable(name: str) -> None:
+    problem = name_problem(name)
+    if problem:
+        shown = name.encode(errors="surrogateescape").decode(errors="replace")
+        raise StorageRefused(f"The name '{shown}' in the storage directory is refused: {problem}.")
 
 
 def _read_terms(text: str) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ class Folder:
 
     def find(self, *names: str) -> Path | None:
         """Return the real path of a thing inside, each name being one step; else None."""
-        if not all(map(_is_plain, names)):
+        if any(map(name_problem, names)):
             return None
         try:
             root = self._path.resolve(strict=True)
@@ -54,10 +54,12 @@ class Folder:
         return parsed
 
 
-def _is_plain(name: str) -> bool:
+def name_problem(name: str) -> str | None:
+    """Return why a thing of that name is not found, None if it may be."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        return False
+        return "it is not a plain file name"
     try:
-        return len(name.encode()) <= LONGEST_NAME
+        length = len(name.encode())
     except UnicodeEncodeError:
-        return False
+        return "it is not UTF-8"
+    return f"it is longer than {LONGEST_NAME} bytes" if length > LONGEST_NAME else None

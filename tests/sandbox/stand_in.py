@@ -59,6 +59,10 @@ def file_details(file_id: int, name: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+#: Bytes of the largest table or file.
+LIMIT = 5_000_000
+
+
 class StandInStorage:
     """Answers what a test put into it, and remembers what it was asked."""
 
@@ -199,6 +203,7 @@ class Loading:
             RUN_ID,
             self.scratch,
             self.check,
+            LIMIT,
         )
         content.load(self.files, lambda *report: self.reports.append(report))
         assert not [call for call in self.calls if call[0] == "tag_file"]

@@ -10,7 +10,15 @@ from provisioning.backends.base import ContentRefused
 from provisioning.sandbox.content import SandboxContent, parent_run_id
 from provisioning.sandbox.request import FileInput, LoadPlan, TableInput
 from provisioning.storage.base import FileQuery, StorageRefused, TableQuery
-from tests.sandbox.stand_in import CSV, EMPTY, RUN_ID, DirectoryFiles, Loading, StandInStorage
+from tests.sandbox.stand_in import (
+    CSV,
+    EMPTY,
+    LIMIT,
+    RUN_ID,
+    DirectoryFiles,
+    Loading,
+    StandInStorage,
+)
 
 
 def manifest(content: bytes | None) -> dict[str, Any]:
@@ -101,6 +109,32 @@ def test_a_missing_table_is_named(load: Loading) -> None:
     message = "^Cannot load table in.c-main.x: The table in.c-main.x was not found$"
     with pytest.raises(ContentRefused, match=message):
         load(tables=(TableInput("in.c-main.x"),))
+
+
+def test_a_table_and_a_file_may_be_as_large_as_the_limit(
+    storage: StandInStorage, load: Loading
+) -> None:
+    half = b"x" * (LIMIT // 2)
+    storage.add_table("large", half + half)
+    storage.add_file(1, "sliced", half, half)
+    load(tables=(TableInput("large"),), files=(FileInput(query="sliced"),))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("table larger", {"tables": (TableInput("larger"),)}),
+        ("file 2", {"files": (FileInput(query="longer"),)}),
+    ],
+)
+def test_what_is_larger_than_the_limit_is_refused_by_name(
+    storage: StandInStorage, load: Loading, name: str, wanted: dict[str, Any]
+) -> None:
+    half = b"x" * (LIMIT // 2)
+    storage.add_table("larger", half + half + b"x")
+    storage.add_file(2, "longer", half, half, b"x")
+    with pytest.raises(ContentRefused, match=f"Cannot load {name}: It is larger than 5.0 MB"):
+        load(**wanted)
 
 
 def test_a_refused_export_is_named(storage: StandInStorage, load: Loading) -> None:

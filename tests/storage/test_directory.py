@@ -181,6 +181,30 @@ def test_only_what_begins_with_an_id_is_a_file(case: DirectoryCase) -> None:
     assert download(storage, 8) == b"plain"
 
 
+UNUSABLE = {"not UTF-8": b"9_caf\xe9.csv", "longer than 240 bytes": b"9_" + b"n" * 249}
+
+
+@pytest.mark.parametrize("problem", UNUSABLE)
+def test_a_file_whose_name_cannot_be_used_is_refused_by_name(
+    case: DirectoryCase, problem: str
+) -> None:
+    """It would be missing, and nobody would be told."""
+    (case.files / "8_plain").write_text("plain")
+    Path(os.fsdecode(bytes(case.files) + b"/" + UNUSABLE[problem])).write_text("")
+    with pytest.raises(StorageRefused, match=f"'9_.*refused: it is {problem}"):
+        case.storage().find_files(FileQuery(tags=("red",)))
+
+
+@pytest.mark.parametrize("problem", UNUSABLE)
+def test_a_part_whose_name_cannot_be_used_is_refused_by_name(
+    case: DirectoryCase, problem: str
+) -> None:
+    (case.files / "8_sliced").mkdir()
+    Path(os.fsdecode(bytes(case.files) + b"/8_sliced/" + UNUSABLE[problem])).write_text("")
+    with pytest.raises(StorageRefused, match=f"'9_.*refused: it is {problem}"):
+        case.storage().file_details(8)
+
+
 def test_json_is_a_file_unless_it_describes_another(case: DirectoryCase) -> None:
     (case.files / "5_settings.json").write_text("{}")
     (case.files / "5_settings.json.json").write_text('{"tags": ["red"]}')
