@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 #: The version this code was written for: the newest file in ``versions``.
-NEWEST = "0015"
+NEWEST = "0016"
 
 
 def upgrade(connection: Connection) -> None:
