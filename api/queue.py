@@ -185,7 +185,7 @@ def _wait_seconds(job: Job) -> int | None:
 
 
 def _number(text: str) -> int | str:
-    """Return a project id as the integer the record shows, unless it is none."""
+    """Return a project id as the integer that the record shows, or as it is if it is no number."""
     return int(text) if text.isascii() and text.isdigit() else text
 
 

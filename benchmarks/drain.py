@@ -26,7 +26,7 @@ from provisioning.state.models import Credentials, Job
 CONNECTIONS = 2
 #: Pause between two creations, or two deletes, of somebody who uses the service meanwhile.
 PAUSE = 0.03
-#: Creations, one after the other, of which the slowest of a quiet time is taken.
+#: Creations, one after the other; the slowest one of a quiet time counts.
 QUIET = 100
 #: Seconds a drain may take for each of its credentials, on a machine that others use too.
 PATIENCE = 0.2

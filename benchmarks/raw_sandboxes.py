@@ -86,7 +86,7 @@ class RawSandboxes:
         self._client.remove_network(name)
 
     def drop_all(self) -> None:
-        """Remove every container and network, whoever made them."""
+        """Remove every container and network, also those that others made."""
         for container in self._client.containers(all=True):
             self._client.remove_container(container["Id"], force=True, v=True)
         self._client.prune_networks()

@@ -130,7 +130,7 @@ def _made_of(client: Any, tag: str) -> str | None:
 
 
 def _pack_sources() -> bytes:
-    """`images/` as a tar, the same for the same content whoever checked it out and when."""
+    """`images/` as a tar; the same content gives the same tar, in any checkout."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for file in sorted(SOURCES.rglob("*")):

@@ -152,10 +152,10 @@ class Stack:
         return Part("mysql", True, f"{self.mariadb.host}:{self.mariadb.port}", "MariaDB, private")
 
     def _workspace_parts(self) -> Iterator[Part]:
-        """PostgreSQL serves under its own name and in the place of Redshift."""
+        """PostgreSQL serves under its own name and as Redshift."""
         absence = self._absences.get("postgres")
         for name, note in (
-            ("redshift-workspace", "PostgreSQL in the place of Redshift, private"),
+            ("redshift-workspace", "PostgreSQL instead of Redshift, private"),
             ("postgresql", "the same PostgreSQL"),
         ):
             if absence is None:
@@ -174,7 +174,7 @@ class Stack:
         if self.sandboxes.problem:
             return Part("docker", False, "", self.sandboxes.problem)
         whose = "private" if self.sandboxes.is_own else "this machine's"
-        note = f"Docker, {whose}; a stand-in in the place of RStudio"
+        note = f"Docker, {whose}; a stand-in for RStudio"
         return Part("docker", True, self.sandboxes.where, note)
 
     def _workspace_settings(self) -> dict[str, str]:

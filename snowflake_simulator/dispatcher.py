@@ -108,7 +108,7 @@ def _single(sql: str, tokens: list[Token]) -> tuple[str, list[Token]]:
 
 
 def _bind(sql: str, tokens: list[Token], bindings: Mapping[str, Any]) -> str:
-    """Put the values that the client sent beside the statement in the place of its marks."""
+    """Replace the marks in the statement with the values that the client sent beside it."""
     marks = [token for token in tokens if token.is_symbol("?")]
     if len(marks) != len(bindings):
         raise errors.syntax_error(0, "?")

@@ -209,7 +209,7 @@ def reset_password(credentials_id: int, end_sessions: bool) -> None:
 
 
 def _finish(installation: Installation, job: Job, seconds: int) -> None:
-    """Have workers told of the job, and fail if it has not succeeded when it was waited for."""
+    """Send workers a message for the job; when waiting for it, fail unless it succeeds."""
     if not wake_workers():
         click.echo("the broker does not answer: the job waits for its return", err=True)
     job = JobWatch(installation.database).wait(job, seconds)

@@ -1,4 +1,4 @@
-"""The operators' command that sweeps, for cron in the place of the beat."""
+"""The operators' command that sweeps, for cron instead of the beat."""
 
 import json
 import subprocess

@@ -80,7 +80,7 @@ BACKENDS: dict[str, BackendRules] = {
             lifetimes=WORKSPACE_LIFETIMES,
             project_flag="hasRedshift",
         ),
-        # Not in the published description: PostgreSQL in the place of Redshift.
+        # Not in the published description: PostgreSQL instead of Redshift.
         BackendRules(
             name="postgresql",
             types=WORKSPACE_TYPES,

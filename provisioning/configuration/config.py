@@ -26,7 +26,7 @@ from provisioning.configuration.settings import (
 )
 from provisioning.errors import ConfigurationError
 
-#: Seconds, a century: a project may have any number, of which not all are times.
+#: Seconds, a century: a project may have any number, and not every number is a time.
 LONGEST_LIMIT = 100 * 365 * 86_400
 
 

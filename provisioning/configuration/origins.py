@@ -29,7 +29,7 @@ class Address:
 
 
 def read_address(text: str) -> Address:
-    """Return the parts of an address; raise ``ValueError`` for what is none."""
+    """Return the parts of an address; raise ``ValueError`` for anything else."""
     found = _ADDRESS.fullmatch(text) if len(text) <= LONGEST_ADDRESS else None
     if found is None:
         raise ValueError("an address such as https://host/path is expected")

@@ -3,7 +3,7 @@
 They come with a project's token beside its other limits. A name is ``provisioning.``, then
 ``token.`` if it holds for each token, then what is limited, then ``.soft`` if it only warns:
 ``provisioning.credentials``, ``provisioning.token.memoryMb.soft``. ``QUOTAS`` has, without the
-first part, those of projects that are told none.
+first part, those of projects without limits of their own.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ LIMITS: dict[str, Limit] = {
 
 
 class Defaults(dict[str, int]):
-    """The limits of projects that are told none, by name; as text they are as configured."""
+    """The limits of projects without their own, by name; as text they are as configured."""
 
     def __str__(self) -> str:
         return ",".join(f"{name.removeprefix(PREFIX)}={value}" for name, value in self.items())

@@ -31,7 +31,7 @@ class ServerConfig(ABC):
     takes_new: bool = True
     #: Live credentials at most; 0 is no limit.
     max_credentials: int = 0
-    #: Seconds that credentials live here, by type, in the place of the type's own setting; None
+    #: Seconds that credentials live here, by type, instead of the type's own setting; None
     #: is for ever. Written as ``["sandbox:2d", "writer:none"]``.
     lifetimes: Mapping[str, int | None] = field(default_factory=dict)
 
@@ -166,7 +166,7 @@ class SnowflakeServer(SQLServer):
     user_type: str = "LEGACY_SERVICE"
     #: Make a key pair for each workspace whose owner sends no public key.
     key_pairs: bool = False
-    #: Hand out a programmatic access token in the place of the password that SERVICE lacks.
+    #: Hand out a programmatic access token instead of the password that SERVICE lacks.
     access_tokens: bool = False
     #: Days after which such a token ends.
     access_token_days: int = LONGEST_ACCESS_TOKEN_DAYS

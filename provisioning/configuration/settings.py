@@ -242,11 +242,12 @@ class Settings:
     callback_hosts: tuple[str, ...] = _setting(
         read_origins,
         "",
-        "Hosts that may be told of a job's end, separated by commas: `hooks.example.com` (HTTPS), "
+        "Hosts that may get a message at a job's end, separated by commas: "
+        "`hooks.example.com` (HTTPS), "
         "`hooks.example.com:8443`, `http://localhost:1234`; empty: none.",
     )
     callback_secret: Secret = _setting(
-        _secret, "", "Signs what these hosts are told; required with CALLBACK_HOSTS.", secret=True
+        _secret, "", "Signs the messages to these hosts; required with CALLBACK_HOSTS.", secret=True
     )
     callback_timeout_seconds: int = _setting(
         _seconds, "10s", "Longest wait for the answer of such a host."

@@ -76,7 +76,7 @@ def begun_lead(config: Config, row: Credentials, now: int) -> int | None:
 
 
 def warning_of(config: Config, row: Credentials, now: int, extendable: bool) -> str | None:
-    """Return what the owner is told within a lead of the end; None before."""
+    """Return the warning that the owner gets within a lead of the end; None before."""
     if begun_lead(config, row, now) is None:
         return None
     what = "sandbox" if BACKENDS[row.backend].asynchronous else "credential"

@@ -41,7 +41,7 @@ RETRIES = Backoff(1, 600)
 
 @dataclass(frozen=True)
 class CallbackOrder:
-    """Whom to tell, and the address of jobs that it is told, without their id."""
+    """Where to send the message, and the address of jobs to name in it, without the id."""
 
     url: Secret
     jobs_url: str

@@ -247,7 +247,7 @@ def _ghosts_at(
 def _suspects(
     database: Database, inventory: ServerInventory, parts: Collection[str]
 ) -> dict[int, Collection[str]]:
-    """Return the active rows of which an inventory lacks parts, with those parts."""
+    """Return the active rows that lack parts in an inventory, with those parts."""
     kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in inventory.objects:
         key = (one.user_name or "").lower(), (one.object_name or "").lower()

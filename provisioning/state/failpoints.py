@@ -22,7 +22,7 @@ class FailpointError(Exception):
 
 
 def watch(directory: str) -> None:
-    """Look for armed points in a directory from now on; an empty name is none."""
+    """Look for armed points in a directory from now on; an empty name means no directory."""
     global _DIRECTORY
     _DIRECTORY = directory
 

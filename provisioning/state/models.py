@@ -218,7 +218,7 @@ class Callback(Claim, Base):
     state: Mapped[CallbackState] = mapped_column(_enum(CallbackState))
     #: Encrypted; gone when nobody is to be told any more.
     url: Mapped[Sealed]
-    #: The address of the job's record, which is told.
+    #: The address of the job's record, for the message.
     job_url: Mapped[str] = mapped_column(Text)
     #: Why the last try failed, for operators.
     failure: Mapped[str | None] = mapped_column(Text)

@@ -364,7 +364,7 @@ def test_a_prepared_transaction_over_many_tables_is_rolled_back(eventful: MariaD
 
 
 def test_others_prepared_transactions_stay_and_are_named(plain: MySQLCase) -> None:
-    """The server does not tell which name is of which tenant."""
+    """The server does not tell which name belongs to which tenant."""
     ours, password = plain.made()
     with plain.session(ours, password) as session:
         prepare(session, "'one'")

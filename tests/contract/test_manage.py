@@ -39,7 +39,7 @@ def unattended(make_service: ServiceMaker) -> Iterator[Service]:
 
 
 class Operator(Client):
-    """A client with a management token in the place of a project's."""
+    """A client with a management token instead of a project's."""
 
     def __init__(self, port: int, manage_token: str) -> None:
         super().__init__(port)
@@ -66,7 +66,7 @@ def operator(managed: Service) -> Operator:
 def test_without_a_management_token_nothing_is_done(
     managed: Service, headers: dict[str, str]
 ) -> None:
-    """A project's token is none."""
+    """A project's token is no management token."""
     owner = managed.client(managed.token(project=new_project()))
     garbage = owner.create()
     make_old(managed, garbage)

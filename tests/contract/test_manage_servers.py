@@ -38,7 +38,7 @@ def operator(service: Service) -> dict[str, str]:
 
 @pytest.fixture
 def server(mariadb: MariaDB) -> dict[str, Any]:
-    """What is told of a server: the MariaDB, by another name than in the configuration."""
+    """A registration: the MariaDB, under another name than in the configuration."""
     with mariadb.connect() as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE OR REPLACE USER registered@'%' IDENTIFIED BY '{PASSWORD}'")
         cursor.execute("GRANT ALL PRIVILEGES ON *.* TO registered@'%' WITH GRANT OPTION")
@@ -99,7 +99,7 @@ def test_a_registered_server_gets_credentials_once_it_is_activated(
     # The worker learns of it too.
     assert client.delete(f"/provisioning/mysql/{made['id']}").body == {"status": "ok"}
     assert PASSWORD not in service.logs()
-    # The same server again: nothing is new but what is told.
+    # The same server again: only the values sent are new.
     again = manage.post(PATH, {**server, "type": "transformations"}).body
     assert again == {**activated.body, "type": "transformations"}
 

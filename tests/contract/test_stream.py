@@ -138,7 +138,7 @@ def test_a_stream_is_bounded_in_time_and_number(idle: Service) -> None:
         refused = client.get(f"/queue/job/{job}/stream")
         message = "Too many streams are open, try again later or ask for the events."
         require_error(refused, 503, "too_many_streams", message)
-        assert list(messages) == [], "no end is told of a job that goes on"
+        assert list(messages) == [], "a job that goes on has no end event"
     assert SECONDS <= time.monotonic() - start < SECONDS + DEADLINE
     run_job(idle.installation, job, ["mysql"])
     # What holds no stream takes no place for longer than its answer.

@@ -95,7 +95,7 @@ def test_a_thousand_jobs_of_a_project_do_not_keep_another_waiting(idle: Service)
     starts = [start for start, _ in spans_of(idle, many)]
     waits = waits_of(idle, meanwhile, starts)
     forget(idle, many)
-    # Four threads, each of which may take one up before the crowd is seen.
+    # Each of four threads may take one up before the crowd is seen.
     assert len([start for start in starts if 0 < start < started]) <= 8
     assert 0 in starts, "the crowd was done before the others came"
     assert median(waits) < MANY / 10, waits

@@ -13,7 +13,7 @@ from tests.contract.expectations import finished_job
 from tests.contract.server_look import database_exists, require_login, run_as_root
 from tests.support.client import Client
 
-#: A dump of its database: two credentials of one token, of which one was dropped, and two jobs.
+#: A dump of its database: two credentials of one token, one of them dropped, and two jobs.
 STATE = Path(__file__).parent / "state-0.1.0.sql"
 KEY = "cHJvdmlzaW9uaW5nLXVwZ3JhZGUtdGVzdC1rZXktMDE="
 TOKEN = "572-1-1cd9973eeec774722f5b828bb51800d723b5708d"

@@ -278,7 +278,7 @@ print(json.dumps({"before": before, "during": during, "after": look(), "second":
 
 @pytest.fixture
 def host() -> Iterator[str]:
-    """A network namespace in the place of a machine."""
+    """A network namespace that stands in for a machine."""
     name = f"provisioning-host-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     yield name

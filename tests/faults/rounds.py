@@ -50,7 +50,7 @@ def removal_points(engine: Engine, type_: str) -> tuple[str, ...]:
     return (*DELETE, *engine.drop[type_], "delete.settled")
 
 
-#: Creations of which nobody is in charge that the rounds with workers keep in stock.
+#: Creations without a process in charge that the rounds with workers keep in stock.
 STOCK = 16
 
 
@@ -71,7 +71,7 @@ class Landed:
             self.counts[kind, name] += 1
 
     def record(self, record: Record) -> None:
-        """Add the kills, each of which was a round."""
+        """Add the kills; each was a round."""
         record.kills += self.counts.total()
         record.rounds = record.kills
 

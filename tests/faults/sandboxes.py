@@ -56,7 +56,7 @@ class SandboxService(Service):
 
 
 def environment_of(engine: DockerEngine) -> dict[str, str]:
-    """Return the settings of a service with sandboxes, one type of which has a volume."""
+    """Return the settings of a service with sandboxes; one of their types has a volume."""
     remove_all_but_images(engine)
     client = engine.client()
     container = client.containers.create(images.STUB.tag)

@@ -38,7 +38,7 @@ CARELESS = "careless"
 
 
 class Standing:
-    """In the place of an engine: its objects are always there, and go without a trace."""
+    """Stands in for an engine: its objects are always there, and go without a trace."""
 
     ends_passwords = False
 
@@ -62,7 +62,7 @@ class Standing:
 
 
 def stand_in(installation: Installation) -> None:
-    """Let an installation without servers have one of which nothing is there."""
+    """Give an installation without servers one that has nothing on it."""
     installation.backends["mysql"] = cast(Backend, Standing())
 
 

@@ -127,7 +127,7 @@ class Enough(Exception):
 
 
 def _drop_without_a_broker(service: FaultyService, caller: Caller, credentials_id: str) -> int:
-    """Send a drop that nobody can be told of: it is accepted at once, and hidden.
+    """Send a drop while no worker can get a message: it is accepted at once, and hidden.
 
     Return its job.
     """

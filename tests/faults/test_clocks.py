@@ -54,7 +54,7 @@ class WrongClock:
 
 
 class MistimedService(FaultyService):
-    """A service of which each process has a clock of its own."""
+    """A service in which each process has its own clock."""
 
     def start_with_clock(self, start: Callable[[], Process], seconds: int) -> WrongClock:
         """Start a process whose clock is so many seconds off."""

@@ -64,7 +64,7 @@ def unfinished(service: FaultyService, backend: str) -> int:
 
 
 def sandbox(service: FaultyService) -> int:
-    """Record a sandbox of which nothing was made."""
+    """Record a sandbox without making any of it."""
     number = service.installation.numbers.take()
     with service.installation.database.write() as session:
         session.add(
@@ -89,7 +89,7 @@ def sandbox(service: FaultyService) -> int:
 
 
 def record_kills(service: FaultyService, backend: str, amount: int, credentials_id: int) -> None:
-    """Record jobs of which nobody is told, each of a slot of its own."""
+    """Record jobs without a message for them, each with its own slot."""
     with service.installation.database.write() as session:
         session.add_all(
             Job(

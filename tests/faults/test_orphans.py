@@ -207,7 +207,7 @@ def test_another_installation_and_look_alikes_survive_everything(
     ):
         found = report(mixed_service)
         assert not found["orphans"] and not found["ghosts"]
-        # What bears our very prefix is told of, where we may see it.
+        # Objects with exactly our prefix are reported, where we may see them.
         unknown = {(one["backend"], one["name"]) for one in found["unknown"]}
         for engine, one, _ in by_hand:
             name = one.make[0].split()[2].strip("`").partition("`")[0]

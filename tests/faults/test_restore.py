@@ -50,7 +50,7 @@ def stop_processes(service: FaultyService) -> None:
 
 
 def restore(service: FaultyService, copy: Path, expired: list[str]) -> None:
-    """Put yesterday's copy in the place of the state; what it says has ``expired`` by now."""
+    """Replace the state with yesterday's copy; what it says has ``expired`` by now."""
     for left in service.directory.glob("state.db*"):
         left.unlink()
     shutil.copy(copy, service.directory / "state.db")

@@ -1,4 +1,4 @@
-"""Who is told of a job's end: signed, repeated until taken, and nobody but allowed hosts."""
+"""Callbacks at a job's end: signed, repeated until taken, and sent to allowed hosts only."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""What is told while a sandbox is filled, and what is no fault of its owner (contract 8.3)."""
+"""The messages while a sandbox is filled, and failures that are not its owner's (contract 8.3)."""
 
 import errno
 import tracemalloc

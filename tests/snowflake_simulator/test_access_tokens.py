@@ -1,4 +1,4 @@
-"""Programmatic access tokens in the place of passwords."""
+"""Programmatic access tokens used as passwords."""
 
 import pytest
 

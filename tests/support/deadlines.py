@@ -34,7 +34,7 @@ def be_strict() -> None:
 
 
 def bar(seconds: float) -> float:
-    """Return the seconds that something may take here of which the service promises so many."""
+    """Return the seconds that something may take for which the service promises ``seconds``."""
     return seconds if os.environ.get(_STRICT) else 10 * seconds
 
 

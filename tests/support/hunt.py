@@ -26,7 +26,7 @@ class Hunt:
     """Secrets by kind, and the places where none may be."""
 
     def __init__(self) -> None:
-        #: Kinds by the rows of such characters of which the secrets consist.
+        #: Kinds, by the runs of such characters that the secrets consist of.
         self._secrets: dict[bytes, str] = {}
         self._files: dict[Path, None] = {}
         self._texts: list[tuple[str, bytes]] = []

@@ -60,7 +60,7 @@ REFUSED = (
     (r"\bE'", "42704", 'type "e" does not exist'),
 )
 
-#: What PostgreSQL gets in the place of what only Redshift takes.
+#: What PostgreSQL gets instead of what only Redshift understands.
 REWRITTEN = (
     (r"\bversion\(\)", f"CAST('{VERSION}' AS text)"),
     (r"(?<=\")\s+quota\s+(\d+\s*(mb|gb|tb)?|unlimited)\b", ""),
@@ -177,7 +177,7 @@ class RedshiftStandIn:
 
 
 def translate(sql: str) -> str:
-    """Return what PostgreSQL is to run in the place of a statement for Redshift."""
+    """Return what PostgreSQL is to run instead of a statement for Redshift."""
     for pattern, state, message in REFUSED:
         if found := re.search(pattern, sql, re.IGNORECASE | re.DOTALL):
             text = message.format(found[0])

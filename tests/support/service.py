@@ -28,7 +28,7 @@ class Service:
     """Some fronts, workers and beats over one state, broker and, if given, MariaDB.
 
     Every process writes to a log in ``directory``; `logs` returns them all, for error messages.
-    The hunt at the end of the run is told of all secrets and of all that was written.
+    All secrets, and all files that were written, are given to the hunt at the end of the run.
     """
 
     _services = 0

@@ -19,6 +19,8 @@ BESIDE_JOBS = {
     Action.EXPIRING,
     Action.GRACE_GIVEN,
     Action.PROTECTED,
+    Action.PASSWORD_RESET,
+    Action.PASSWORD_MENDED,
     Action.VANISHED,
     Action.DROP_DELAYED,
     Action.ORPHANED,

@@ -19,7 +19,7 @@ _WRITERS = (
 
 
 def check_server(server: Server, limits: Mapping[str, Limits] = NO_TYPES) -> Health:
-    """Look at a server; what makes it unsafe for tenants is told with its version.
+    """Look at a server; its version comes with what makes it unsafe for tenants.
 
     ``limits`` are those of its logins, by type.
     """

@@ -20,7 +20,7 @@ from provisioning.jobs.search.language import (
 )
 from provisioning.jobs.search.time_ranges import Span
 
-#: Finds the field of a name; None when there is none of that name.
+#: Finds the field of a name; None when no field has it.
 FindField = Callable[[str], Field | None]
 #: Databases refuse to keep, or drivers to send, texts with these; so no value has them.
 _NEVER_KEPT = re.compile("[\0\ud800-\udfff]")

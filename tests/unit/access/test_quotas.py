@@ -142,7 +142,7 @@ def test_a_limit_is_reached_and_what_is_there_is_not_refused(clean: Queue) -> No
     project.take("2", "snowflake")
     message = "The project's limit of 2 live credentials is reached: 2 used."
     assert project.refusal("3") == message
-    # The slot is taken: whoever asks for it gets what is in it, or waits for it.
+    # The slot is taken: a request for it gets what is in it, or waits for it.
     reserving = project.quotas.reserving(project.principal("1"), "", "mysql", ["1:mysql:sandbox"])
     with reserving as room:
         assert not room.is_new and room.warning is None
@@ -281,7 +281,7 @@ def test_a_state_without_the_projects_row_is_met_once(clean: Queue) -> None:
 
 
 class SmallServer:
-    """In the place of MySQL: a server with room for two, on which nothing is made."""
+    """Stands in for MySQL: a server with room for two, on which nothing is made."""
 
     name = "mysql"
 

@@ -25,7 +25,7 @@ HOUR = 3_600_000
 
 
 class Engine:
-    """In the place of a server."""
+    """Stands in for a server."""
 
     def __init__(self) -> None:
         self.dropped: list[int] = []
@@ -295,7 +295,7 @@ def test_several_at_once_remove_each_once(queue: Queue, engine: Engine, state_ur
 
 
 def test_no_more_batches_than_lanes(queue: Queue, engine: Engine) -> None:
-    """Half of the connections, of which there are four, are left to what people wait for."""
+    """Half of the four connections are left to requests that people wait for."""
     add(queue, 30)
     turned_away = Event()
     engine.act = lambda spec: require(turned_away.wait(DEADLINE))

@@ -1,4 +1,4 @@
-"""What sweeps do in small steps: forgotten keys, and removals that kill whoever takes them up."""
+"""What sweeps do in small steps: old keys, and removals that kill the worker that takes them up."""
 
 import pytest
 from sqlalchemy import func, insert, select, update
@@ -21,7 +21,7 @@ class Died(BaseException):
 
 
 class Engine:
-    """In the place of a server: whoever drops something dies of it, until it is mended."""
+    """Stands in for a server: a process that drops something dies of it, until it is repaired."""
 
     def __init__(self) -> None:
         self.mended = False

@@ -17,7 +17,7 @@ ATTEMPTS = 20
 
 
 class Engine:
-    """In the place of a container engine: it notes what is dropped."""
+    """Stands in for a container engine: it notes what is dropped."""
 
     def __init__(self) -> None:
         self.dropped: list[int] = []

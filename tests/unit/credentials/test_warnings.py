@@ -118,7 +118,7 @@ def test_any_number_of_looks_at_once_warn_once(queue: Queue, now: int) -> None:
 def crowded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Database]:
-    """Many live credentials, one in 256 of which is due, and as many dropped ones."""
+    """Many live credentials, one in 256 of them due, and as many dropped ones."""
     database = empty_state(request, request.param, tmp_path_factory.mktemp("crowded"))
     prepare_state(database)
     with database.write() as session:
