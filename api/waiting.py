@@ -58,6 +58,7 @@ class WaitingRoom:
                 if not shares.take(token):
                     raise errors.TooManyStreams
                 taken.callback(shares.release, token)
+            PASS_ON.get()()
             return taken.pop_all().close
 
 
