@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from api.job_answers import accepted
 from api.requests import (
     Preference,
-    age,
+    arrival,
     authenticate,
     installation,
     preferred_wait,
@@ -108,7 +108,7 @@ def drop(backend: str, id_: str) -> Response:
         job = changes.request_drop(installation(), caller, backend, id_, waits=waits)
     except errors.CredentialsNotFound:
         # It may be the repeat of a request whose answer was lost or 503.
-        running = changes.find_drop(installation(), caller, backend, id_, age())
+        running = changes.find_drop(installation(), caller, backend, id_, arrival())
         if running is None:
             return answer({"status": "ok"})
         job = running
@@ -168,11 +168,14 @@ def _finish(caller: Caller, job: Job, preference: Preference) -> Response:
     # No worker can be told of the job while the broker is down; it runs after its return.
     job = waiting_room().wait(caller, job, preference.seconds if woken else 0)
     finished = job.status not in UNFINISHED_JOBS
+    deleted = int(job.params["id"]) if job.command is JobCommand.DELETE else None
     if not finished and not preference.stated:
+        if deleted:
+            changes.note_sent_away(installation(), deleted)
         raise errors.JobInProgress
-    if job.command is JobCommand.DELETE and job.status is not JobStatus.ERROR:
+    if deleted and job.status is not JobStatus.ERROR:
         # With a 202 the caller knows where to look.
-        changes.note_told(installation(), int(job.params["id"]))
+        changes.note_told(installation(), deleted)
     if not finished:
         return accepted(job)
     if job.status is JobStatus.SUCCESS:

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]+)\"?", re.IGNORECASE)
 LONGEST_WAIT = 60
 #: When the web server began to receive the request, by the monotonic clock.
 ARRIVED: ContextVar[float | None] = ContextVar("arrived", default=None)
+#: Tells the web server that the request waits from now on, and that another one may compute.
+PASS_ON: ContextVar[Callable[[], None]] = ContextVar("pass_on", default=lambda: None)
 
 
 class BackendConverter(BaseConverter):
@@ -156,10 +159,9 @@ def preferred_wait(default: int) -> Preference:
     return Preference(default, stated=False)
 
 
-def age() -> float:
-    """Return the seconds since the request came in, if the web server tells when it did."""
-    arrived = ARRIVED.get()
-    return 0.0 if arrived is None else time.monotonic() - arrived
+def arrival() -> float:
+    """Return when the request came in by the monotonic clock, as far as the web server tells."""
+    return ARRIVED.get() or time.monotonic()
 
 
 def cut_wait(digits: str) -> int:

@@ -9,8 +9,8 @@ from api.shares import Shares
 
 Request = TypeVar("Request", bound=Hashable)
 
-#: Seconds of a turn. A request that takes longer waits for something rather than computes: it
-#: keeps its thread, and another one may compute.
+#: Seconds of a turn. A request that takes longer waits for something rather than computes, also
+#: where it did not say so: it keeps its thread, and another one may compute.
 TURN = 0.5
 
 
@@ -52,17 +52,21 @@ class Turns(Generic[Request]):
     def end(self, caller: Hashable, request: Request) -> None:
         """Note that a request was answered."""
         self._threads.release(caller)
-        if self._fresh.pop(request, None) is not None:
+        self.pass_on(request)
+
+    def pass_on(self, request: Request) -> None:
+        """End the turn of a request that waits now."""
+        if request in self._fresh:
+            _, caller = self._fresh.pop(request)
             self._turns.release(caller)
 
-    def pass_on(self) -> None:
-        """End the turns that have lasted too long, not the requests."""
+    def pass_on_late(self) -> None:
+        """End the turns that have lasted too long."""
         now = time.monotonic()
-        for request, (end, caller) in list(self._fresh.items()):
+        for request, (end, _) in list(self._fresh.items()):
             if end > now:
                 return
-            del self._fresh[request]
-            self._turns.release(caller)
+            self.pass_on(request)
 
     def give_up(self, seconds: float) -> list[Request]:
         """Return, and forget, the requests that have waited for longer than ``seconds``."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 from flask import current_app
 
+from api.requests import PASS_ON
 from api.shares import Shares
 from provisioning import errors
 from provisioning.access.tokens import Caller
@@ -41,7 +42,10 @@ class WaitingRoom:
     def wait(self, caller: Caller, job: Job, seconds: float) -> Job:
         """Return the job when it is finished, after ``seconds``, or at once without a place."""
         with self.place(caller) as seated:
-            return self._watch.wait(job, seconds if seated else 0)
+            if not seated or seconds <= 0:
+                return job
+            PASS_ON.get()()
+            return self._watch.wait(job, seconds)
 
     def hold_stream(self, caller: Caller) -> Callable[[], None]:
         """Take a place for a stream; return what gives it back, once or more often.
@@ -54,6 +58,7 @@ class WaitingRoom:
                 if not shares.take(token):
                     raise errors.TooManyStreams
                 taken.callback(shares.release, token)
+            PASS_ON.get()()
             return taken.pop_all().close
 
 

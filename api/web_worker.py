@@ -32,7 +32,7 @@ from api.errors import (
     status_of,
 )
 from api.framing import BodyTooLong, ChunkedEnd, LengthEnd
-from api.requests import ARRIVED
+from api.requests import ARRIVED, PASS_ON
 from api.responses import INTERNAL_MESSAGE, error_bytes
 from api.turns import TURN, Turns
 from provisioning.configuration.config import Config
@@ -129,7 +129,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._close(connection)
         for connection in self._turns.give_up(PATIENCE):
             self._refuse(connection, Overloaded())
-        self._turns.pass_on()
+        self._turns.pass_on_late()
         self._start_requests()
 
     # Connections ----------------------------------------------------------------------
@@ -325,6 +325,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         request = connection.request
         connection.sock.settimeout(READING)
         ARRIVED.set(connection.arrived)
+        PASS_ON.set(partial(self.method_queue.defer, self._pass_on, connection))
         try:
             if isinstance(request.body.reader, ChunkedReader):
                 content = request.body.read()
@@ -339,6 +340,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             log.error("answer_failed", problem=type(problem).__name__)
             self._send_error(connection, ProvisioningError(INTERNAL_MESSAGE))
         return False
+
+    def _pass_on(self, connection: Connection) -> None:
+        self._turns.pass_on(connection)
+        self._start_requests()
 
     def _go_on(self, connection: Connection, future: "Future[bool]") -> None:
         """Wait for the next request of a connection, or end it."""

@@ -1,10 +1,12 @@
 """What owners change: they extend a credential, delete it, or end its sessions."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from provisioning import errors
@@ -123,20 +125,21 @@ def request_drop(
 ) -> Job:
     """Hide the credential and record its delete job, in one transaction (contract 7, 8.5).
 
-    Who ``waits`` is to be told of the end, with `note_told`; until then a repeat joins with
-    `find_drop`. Raises ``CredentialsNotFound`` and ``QueueFull``. Where the caller waits for the
-    removal, it raises ``BackendUnavailable`` with nothing changed when the server cannot be
-    reached.
+    Who ``waits`` is to be told of the end, with `note_told`, or to come again, with
+    `note_sent_away`: then `find_drop` finds the job. Raises ``CredentialsNotFound`` and
+    ``QueueFull``. Where the caller waits for the removal, it raises ``BackendUnavailable`` with
+    nothing changed when the server cannot be reached.
     """
     row, _ = _find_owned(installation, caller, backend, credentials_id)
     if not backend_rules(backend).asynchronous:
         # What has vanished may still have remains, so only reachability matters here.
         exists(installation, row)
+    asked = {"asked": 1 if waits else None, "sent_away_at": None}
     with _recording(installation, caller, JobCommand.DELETE, row) as (session, job):
         statement = (
             update(Credentials)
             .where(_owned(caller, backend, row.id) & is_visible())
-            .values(removal_values(job.id) | {"told_at": 0 if waits else None})
+            .values(removal_values(job.id) | asked)
         )
         if session.connection().execute(statement).rowcount != 1:
             raise errors.CredentialsNotFound
@@ -154,45 +157,59 @@ def request_drop(
 
 
 def find_drop(
-    installation: Installation, caller: Caller, backend: str, credentials_id: str, age: float
+    installation: Installation, caller: Caller, backend: str, credentials_id: str, arrived: float
 ) -> Job | None:
-    """Return the running delete job that the owner waited for, for the repeat of a delete.
+    """Return the running delete job that callers of the owner wait for, for one more of them.
 
-    None says that the removal is done. Either way nobody was told of the end, or where to look,
-    when the caller sent its request, ``age`` seconds ago. Raises ``CredentialsNotFound`` where that
-    is not so, and when the end is too long ago (contract 7.3).
+    None says that the removal is done, and that the caller is told of it now. It ``arrived``, by
+    the monotonic clock, before the end, or it is one of those who were told to come again. Raises
+    ``CredentialsNotFound`` where neither is so, and when the end is too long ago (contract 7.3).
     """
     number = read_id(credentials_id)
     if number is None:
         raise errors.CredentialsNotFound
-    mine = _owned(caller, backend, number) & Credentials.told_at.is_not(None)
+    waited_for = _owned(caller, backend, number) & Credentials.asked.is_not(None)
     with installation.database.read() as session:
-        found = session.execute(select(Credentials, now_ms()).where(mine)).first()
+        found = session.execute(select(Credentials, now_ms()).where(waited_for)).first()
         if found is None:
             raise errors.CredentialsNotFound
         row, now = found
+        arrived_at = now - (time.monotonic() - arrived) * 1000
         job = session.get(Job, row.job_id) if row.job_id else None
-    told_at = row.told_at or 0
-    if 0 < told_at <= now - age * 1000:
-        raise errors.CredentialsNotFound
-    if row.state is CredentialsState.DROPPING and job is not None:
+    if row.state is CredentialsState.DROPPING and job is not None and row.asked:
+        if arrived_at <= (row.sent_away_at or now):
+            # It cannot be the repeat of one that was sent away later.
+            _count(installation, row.id, asked=Credentials.asked + 1)
         return job
     ended_at = row.access_ended_at or row.dropped_at
     if ended_at is None or now - ended_at >= MEMORY:
         raise errors.CredentialsNotFound
-    note_told(installation, row.id)
+    if arrived_at >= ended_at and not note_told(installation, row.id):
+        raise errors.CredentialsNotFound
     return None
 
 
-def note_told(installation: Installation, credentials_id: int) -> None:
-    """Note that the owner is told of the removal, or where to look; the first time counts."""
-    statement = (
-        update(Credentials)
-        .where(Credentials.id == credentials_id, Credentials.told_at == 0)
-        .values(told_at=now_ms())
-    )
+def note_told(installation: Installation, credentials_id: int) -> bool:
+    """Note that a caller is told of the removal, or where to look; return whether one was left."""
+    left = Credentials.asked > 0
+    return _count(installation, credentials_id, left, asked=Credentials.asked - 1)
+
+
+def note_sent_away(installation: Installation, credentials_id: int) -> None:
+    """Note that a caller who waits for the removal is told to come again."""
+    _count(installation, credentials_id, Credentials.sent_away_at.is_(None), sent_away_at=now_ms())
+
+
+def _count(
+    installation: Installation,
+    credentials_id: int,
+    *conditions: ColumnElement[bool],
+    **values: Any,
+) -> bool:
+    """Update the row if it meets the conditions; return whether it did."""
+    statement = update(Credentials).where(Credentials.id == credentials_id, *conditions)
     with installation.database.write() as session:
-        session.execute(statement)
+        return session.connection().execute(statement.values(values)).rowcount == 1
 
 
 def request_kill(

@@ -30,7 +30,7 @@ def retire(session: Session, row: Credentials) -> None:
     if locked is None:
         return
     locked.state, locked.slot = CredentialsState.DROPPING, None
-    locked.attempts, locked.not_before, locked.told_at = 0, 0, None
+    locked.attempts, locked.not_before, locked.asked = 0, 0, None
     if read_observation(session) is None:
         locked.job_id = record_job(session, JobCommand.DELETE, locked, numbers=numbers).id
     else:

@@ -233,7 +233,7 @@ def removal_values(job_id: Any) -> dict[str, Any]:
         "job_id": job_id,
         "attempts": 0,
         "not_before": 0,
-        "told_at": None,
+        "asked": None,
     }
 
 

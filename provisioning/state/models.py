@@ -122,9 +122,11 @@ class Credentials(Claim, Base):
     dropped_at: Mapped[int | None]
     #: When nobody could use it any more, where its objects could not be removed at once.
     access_ended_at: Mapped[int | None]
-    #: When its owner, who waits for its removal, was told that this is done or where to look; 0
-    #: until then, NULL where no owner waits.
-    told_at: Mapped[int | None]
+    #: How many of its owner's callers wait to be told of its removal, or were told to come again;
+    #: NULL where nobody has waited.
+    asked: Mapped[int | None]
+    #: When the first of them was told to come again.
+    sent_away_at: Mapped[int | None]
     #: The unfinished create or delete job in charge; without one the sweep drives the row.
     job_id: Mapped[int | None]
     #: Why the last step failed, for operators.

@@ -94,6 +94,20 @@ def test_the_end_that_nobody_was_told_of_is_told_once(idle: Service) -> None:
     require_not_found(client.delete(path))
 
 
+def test_each_caller_that_was_told_to_come_again_is_told(idle: Service) -> None:
+    client = new_client(idle)
+    path = path_of(client)
+    for _ in range(3):
+        # The one caller comes again twice.
+        require_in_progress(client.delete(path))
+    count = update(Credentials).where(Credentials.id == int(path.rpartition("/")[2]))
+    with idle.installation.database.write() as session:
+        # As if another one had waited at the same time.
+        session.execute(count.values(asked=Credentials.asked + 1))
+    run(idle, jobs(client, "delete")[0])
+    assert [client.delete(path).status for _ in range(3)] == [200, 200, 404]
+
+
 def test_who_got_the_address_of_the_job_is_told_there(idle: Service) -> None:
     client = new_client(idle)
     for headers in (ASYNC, {"Prefer": "wait=0"}):

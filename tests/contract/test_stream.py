@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
@@ -147,6 +147,16 @@ def test_a_stream_is_bounded_in_time_and_number(idle: Service) -> None:
         lambda: client.get(f"/queue/job/{job}/stream").status == 200,
         what="a place for a stream",
     )
+
+
+def test_one_token_leaves_streams_for_others(make_service: ServiceMaker) -> None:
+    with make_service({"STREAMS": "4"}) as service, ExitStack() as streams:
+        many, one = service.client(), service.client()
+        job = start_kill(many)
+        for status in (200, 200, 503, 503):
+            answer = streams.enter_context(opened(many, job)).answer
+            assert answer.status == status
+        assert streams.enter_context(opened(one, start_kill(one))).answer.status == 200
 
 
 def test_a_stream_to_http_1_0_is_not_chunked(idle: Service) -> None:
