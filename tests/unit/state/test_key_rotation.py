@@ -79,7 +79,17 @@ def fill(database: Database, vault: Vault, count: int) -> None:
         for id_ in range(1, count + 1):
             session.add(credentials(id_, seal(f"password {id_}"), seal(f"key {id_}")))
         session.add(credentials(count + 1, ""))
-        session.add(Login(id=1, server="s", person="p", user_name="u", secret=seal("login")))
+        session.get_one(Credentials, 1).pending_secret = seal("pending password")
+        session.add(
+            Login(
+                id=1,
+                server="s",
+                person="p",
+                user_name="u",
+                secret=seal("login"),
+                pending_secret=seal("pending login"),
+            )
+        )
         session.add(
             Job(
                 **OWNER,
