@@ -46,7 +46,7 @@ class EngineRefused(EngineError):
 
 
 class LoginRefused(EngineRefused):
-    """All objects are there, but the login that they share does not take its password."""
+    """All objects are there, but the server refuses the login with its password."""
 
 
 class PortTaken(EngineRefused):
@@ -239,7 +239,14 @@ class LoginBackend(Backend, Protocol):
 
         Returns when a login with it works, and nothing else lets anybody in. ``lease`` is of the
         credential, or of the login that several share. After ``EngineRefused`` the old one is in
-        force. With ``end_sessions``, all sessions of the login are ended, wherever they are.
+        force, but for ``LoginRefused``. With ``end_sessions``, all sessions of the login are ended,
+        wherever they are.
+        """
+
+    def explain(self, server: str, problem: EngineError) -> str:
+        """Return why a step failed on a server, with what an operator can do about it.
+
+        Where that is not known it is the failure's own text.
         """
 
 

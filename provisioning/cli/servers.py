@@ -1,23 +1,26 @@
 """Commands for the servers that credentials are made on."""
 
 import sys
+from collections.abc import Iterator
 
 import click
 from rich.table import Table
 
-from provisioning.backends.base import EngineError
+from provisioning.backends.base import EngineError, Health
 from provisioning.backends.servers.admin_rotation import (
     RotationRefused,
     known_servers,
     rotate_admin,
 )
+from provisioning.cli.operator import local_operator
 from provisioning.cli.output import open_database, print_table
 from provisioning.configuration import config as configuration
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.secrets import Vault
 from provisioning.configuration.servers import KINDS
 from provisioning.credentials.administration import count_credentials
-from provisioning.installation import build_installation
+from provisioning.credentials.trial import check_deeply
+from provisioning.installation import Installation, build_installation
 
 
 @click.group()
@@ -26,17 +29,28 @@ def backends() -> None:
 
 
 @backends.command()
-def check() -> None:
-    """Connect to every configured server; say what works, and which right is missing."""
+@click.option("--deep", is_flag=True, help="Make a credential on each database, and drop it.")
+def check(deep: bool) -> None:
+    """Connect to every configured server; say what works, and which right is missing.
+
+    What is missing for logins, such as a password that a server's policy takes, only --deep sees.
+    """
     table = Table("backend", "server", "state", "note")
     well = True
-    for name, backend in build_installation(configuration.load()).backends.items():
-        for health in backend.check():
-            well = well and health.alive
-            state = "works" if health.alive else "does not work"
-            table.add_row(name, health.server, state, health.message)
+    installation = build_installation(configuration.load())
+    found = check_deeply(installation, local_operator()) if deep else _check(installation)
+    for name, health in found:
+        well = well and health.alive
+        state = "works" if health.alive else "does not work"
+        table.add_row(name, health.server, state, health.message)
     print_table(table)
     sys.exit(0 if well else 1)
+
+
+def _check(installation: Installation) -> Iterator[tuple[str, Health]]:
+    for name, backend in installation.backends.items():
+        for health in backend.check():
+            yield name, health
 
 
 @click.command()

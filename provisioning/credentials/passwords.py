@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from provisioning import errors
 from provisioning.access.tokens import Caller
-from provisioning.backends.base import EngineError, EngineRefused, LoginBackend
+from provisioning.backends.base import EngineError, EngineRefused, LoginBackend, LoginRefused
 from provisioning.configuration.backoff import Backoff
 from provisioning.configuration.secrets import Secret, generate_password
 from provisioning.credentials.specs import backend_of, complete_spec_of, issued_columns
@@ -197,8 +197,8 @@ def _tell(
             issued = backend.set_password(spec, password, turn.lease, end_sessions=end_sessions)
         except EngineError as problem:
             # Only a password that was never sent before is certainly not in force.
-            refused = turn.pending is None and isinstance(problem, EngineRefused)
-            columns = {"pending_secret": None} if refused else {}
+            refused = isinstance(problem, EngineRefused) and not isinstance(problem, LoginRefused)
+            columns = {"pending_secret": None} if refused and turn.pending is None else {}
             with installation.database.write() as session:
                 _write(session, turn, claim_until=None, **columns)
             raise _unavailable(turn.row, problem) from None

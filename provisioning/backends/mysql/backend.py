@@ -29,7 +29,7 @@ from provisioning.backends.mysql.accounts import (
     native_hash,
     stored_password,
 )
-from provisioning.backends.mysql.check import check_server
+from provisioning.backends.mysql.check import check_server, explain
 from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
 from provisioning.backends.mysql.locks import Locks
 from provisioning.backends.mysql.removal import (
@@ -139,12 +139,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
             run(f"GRANT ALL PRIVILEGES ON {pattern}.* TO {account(spec)}")
             failpoint("create.grant")
             run("SELECT RELEASE_ALL_LOCKS()")
-        try:
-            _verify_login(server, spec, password)
-        except EngineRefused as refusal:
-            if self.shares_login(spec.type):
-                raise LoginRefused(*refusal.args) from None
-            raise
+        _verify_login(server, spec, password)
         failpoint("create.verified")
 
     def _create_database(self, run: Statements, spec: Spec, lease: Lease) -> None:
@@ -253,6 +248,9 @@ class MySQLBackend(PasswordSQLBackend[Server]):
     def _check_server(self, server: Server) -> Health:
         return check_server(server, self._limits)
 
+    def explain(self, server: str, problem: EngineError) -> str:
+        return explain(self._servers[server], problem)
+
     def _take_inventory(self, server: Server, prefix: str) -> list[ServerObject]:
         with server.statements() as run:
             return take_inventory(run, server.config.name, prefix)
@@ -321,5 +319,8 @@ def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
     except pymysql.Error as problem:
         error = translate(problem, f"{spec.server}: login")
         # Connections that a shared login already holds prove that it works.
-        if error.code not in _TOO_MANY_USER_CONNECTIONS:
-            raise error from None
+        if error.code in _TOO_MANY_USER_CONNECTIONS:
+            return
+        if isinstance(error, EngineRefused):
+            raise LoginRefused(*error.args) from None
+        raise error from None

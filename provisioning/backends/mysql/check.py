@@ -4,10 +4,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
-from provisioning.backends.base import EngineError, EngineRefused, Health
+from pymysql.constants import ER
+
+from provisioning.backends.base import EngineError, EngineRefused, Health, LoginRefused
 from provisioning.backends.mysql.server import Server, Statements
 from provisioning.configuration.config import Limits
 
+#: Errors that PyMySQL has no names for.
+SECURE_TRANSPORT_REQUIRED, PASSWORD_NOT_VALID = 3159, 1819
+MISSING_RIGHTS = {
+    ER.DBACCESS_DENIED_ERROR,
+    ER.TABLEACCESS_DENIED_ERROR,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR,
+    ER.CANT_CREATE_USER_WITH_GRANT,
+}
+TLS_REQUIRED = "the server takes TLS connections alone, and none is configured: set tls_ca"
 NO_TYPES: Mapping[str, Limits] = MappingProxyType({})
 #: A login without a name is open to everybody, or everybody's name matches it.
 _ANONYMOUS = "SELECT Host FROM mysql.user WHERE User = '' ORDER BY Host"
@@ -34,7 +45,57 @@ def check_server(server: Server, limits: Mapping[str, Limits] = NO_TYPES) -> Hea
                 )
             return Health(name, False, "the admin login cannot read the mysql database")
     except EngineError as problem:
-        return Health(name, False, str(problem.args[0]))
+        return Health(name, False, explain(server, problem))
+
+
+def explain(server: Server, problem: EngineError) -> str:
+    """Return in an operator's words why a step failed, or the failure's own text."""
+    config, text = server.config, str(problem.args[0])
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            f"the server's certificate is not trusted: it is not from an authority in tls_ca, or "
+            f"not for the name {config.host}"
+        )
+    if problem.code == SECURE_TRANSPORT_REQUIRED:
+        return TLS_REQUIRED
+    if problem.code == PASSWORD_NOT_VALID:
+        return (
+            "the server's password policy refuses the service's passwords, which have 24 "
+            f"characters: upper and lower letters, digits and underscores ({text})"
+        )
+    if problem.code in MISSING_RIGHTS:
+        return (
+            f"the admin login {config.user} lacks a right: GRANT ALL PRIVILEGES ON *.* TO it WITH "
+            f"GRANT OPTION ({text})"
+        )
+    if isinstance(problem, LoginRefused):
+        return _explain_refused_login(server, text)
+    if problem.code == ER.ACCESS_DENIED_ERROR:
+        # MariaDB has no word for it.
+        if server.takes_tls_alone():
+            return TLS_REQUIRED
+        return (
+            f"the admin login {config.user} is refused: its password is wrong, or there is no "
+            f"account for connections from this host ({text})"
+        )
+    return text
+
+
+def _explain_refused_login(server: Server, text: str) -> str:
+    if server.config.require_tls and not server.config.tls_ca:
+        return (
+            "new logins have to use TLS (require_tls), and the service has none configured to try "
+            "them with: set tls_ca"
+        )
+    with server.statements() as run:
+        hosts = [str(host) for (host,) in run(_ANONYMOUS)]
+    if hosts:
+        drops = ", ".join(f"''@'{host}'" for host in hosts)
+        return (
+            "new logins are refused: an account without a name is taken before them for "
+            f"connections from its host: DROP USER {drops}"
+        )
+    return f"new logins are refused ({text})"
 
 
 def _warnings(run: Statements, server: Server, limits: Mapping[str, Limits]) -> list[str]:

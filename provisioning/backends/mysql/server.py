@@ -102,8 +102,30 @@ class Server(PasswordServer[MySQLServer, Statements]):
 
     def connect_as(self, user: str, password: Secret, database: str | None) -> Any:
         """Open a connection of the given login."""
+        return self._connect(user, password, database, self._tls)
+
+    def takes_tls_alone(self) -> bool:
+        """Return whether the admin login that is refused without TLS gets in with it."""
+        if self._tls is not None:
+            return False
+        # Nothing is sent over it but what was refused a moment ago without it.
+        unverified = ssl.create_default_context()
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        try:
+            self._admin.log_in(
+                lambda password: self._connect(self.config.user, password, None, unverified),
+                pymysql.Error,
+                self._timeout / 2,
+            ).close()
+        except pymysql.Error:
+            return False
+        return True
+
+    def _connect(
+        self, user: str, password: Secret, database: str | None, context: ssl.SSLContext | None
+    ) -> Any:
         # Without TLS settings the driver would load the system's CA bundle, 20 ms, each time.
-        tls: dict[str, Any] = {"ssl": self._tls} if self._tls else {"ssl_disabled": True}
+        tls: dict[str, Any] = {"ssl": context} if context else {"ssl_disabled": True}
         return pymysql.connect(
             host=self.config.host,
             port=self.config.port,

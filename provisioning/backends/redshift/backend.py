@@ -23,6 +23,7 @@ from provisioning.backends.naming import (
     quote_sql_name,
 )
 from provisioning.backends.redshift.blockers import Blockers
+from provisioning.backends.redshift.check import check_server, explain
 from provisioning.backends.redshift.inventory import take_inventory
 from provisioning.backends.redshift.passwords import change_password
 from provisioning.backends.redshift.removal import (
@@ -209,7 +210,10 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         return bool(self._servers[spec.server].sessions.databases_of(spec.user_name))
 
     def _check_server(self, server: Server) -> Health:
-        return _check(server)
+        return check_server(server)
+
+    def explain(self, server: str, problem: EngineError) -> str:
+        return explain(self._servers[server], problem)
 
     def _take_inventory(self, server: Server, prefix: str) -> list[ServerObject]:
         with server.statements() as run:
@@ -298,26 +302,3 @@ def _await_end(server: Server, session: int) -> None:
     with server.statements() as run:
         while run(query, session) and time.monotonic() < end:
             time.sleep(0.001)
-
-
-def _check(server: Server) -> Health:
-    config = server.config
-    try:
-        with server.statements() as run:
-            if lack := _missing_right(run, server):
-                return Health(config.name, False, f"the admin login cannot {lack}")
-            for catalog in (server.dialect.sessions, server.dialect.open_logins):
-                run(f"SELECT COUNT(*) FROM ({catalog}) AS entries")
-    except EngineError as problem:
-        return Health(config.name, False, str(problem.args[0]))
-    return Health(config.name, True, server.dialect.name)
-
-
-def _missing_right(run: Statements, server: Server) -> str | None:
-    """Return what the admin login cannot do, with the statement that lets it, or None."""
-    user, database = (quote_sql_name(name) for name in (server.config.user, server.config.database))
-    if run("SELECT has_database_privilege(current_database(), 'CREATE')") != [(True,)]:
-        return f"create schemas: GRANT CREATE ON DATABASE {database} TO {user}"
-    if run(server.dialect.may_create_users) != [(True,)]:
-        return f"create users: ALTER USER {user} {server.dialect.user_right}"
-    return None

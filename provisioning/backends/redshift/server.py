@@ -122,7 +122,8 @@ def translate(problem: psycopg2.Error, where: str) -> EngineError:
     ``where`` is the server, and the step there.
     """
     code = problem.pgcode or ""
-    words = problem.diag.message_primary or type(problem).__name__
+    # A connection that cannot be made has libpq's words alone: the address and the reason.
+    words = problem.diag.message_primary or str(problem).strip() or type(problem).__name__
     if code == errorcodes.SYNTAX_ERROR:
         words = "syntax error"
     elif code == errorcodes.DEPENDENT_OBJECTS_STILL_EXIST and problem.diag.message_detail:

@@ -197,6 +197,9 @@ class SnowflakeBackend(SQLBackend[Server]):
     def _check_server(self, server: Server) -> Health:
         return check_server(server)
 
+    def explain(self, server: str, problem: EngineError) -> str:
+        return str(problem.args[0])
+
     def _take_inventory(self, server: Server, prefix: str) -> list[ServerObject]:
         with server.statements() as run:
             return take_inventory(run, server.config, prefix)

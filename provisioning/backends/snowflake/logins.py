@@ -10,7 +10,7 @@ from typing import Any
 
 from snowflake.connector.errors import Error
 
-from provisioning.backends.base import EngineRefused, IssuedPassword, Spec
+from provisioning.backends.base import EngineRefused, IssuedPassword, LoginRefused, Spec
 from provisioning.backends.key_pairs import fingerprint, private_der
 from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.snowflake.server import Server, Statements, quote_text, translate
@@ -129,7 +129,8 @@ def _log_in(server: Server, spec: Spec, **secret: Any) -> None:
         schema = connection.schema
         connection.close()
     except Error as problem:
-        raise translate(problem, f"{spec.server}: login") from None
+        error = translate(problem, f"{spec.server}: login")
+        raise (LoginRefused(*error.args) if isinstance(error, EngineRefused) else error) from None
     if schema != spec.object_name.split(".")[1]:
         raise EngineRefused(f"server {spec.server}: {spec.user_name} does not reach its schema")
 

@@ -1,0 +1,59 @@
+"""Looks whether a server answers, and lets the admin login do its work."""
+
+from psycopg2 import errorcodes
+
+from provisioning.backends.base import EngineError, Health
+from provisioning.backends.naming import quote_sql_name
+from provisioning.backends.redshift.server import Server, Statements
+
+
+def check_server(server: Server) -> Health:
+    """Look at a server; what is wrong with it is told with the statement that helps."""
+    config = server.config
+    try:
+        with server.statements() as run:
+            if lack := _missing_right(run, server):
+                return Health(config.name, False, f"the admin login cannot {lack}")
+            for catalog in (server.dialect.sessions, server.dialect.open_logins):
+                run(f"SELECT COUNT(*) FROM ({catalog}) AS entries")
+    except EngineError as problem:
+        return Health(config.name, False, explain(server, problem))
+    return Health(config.name, True, server.dialect.name)
+
+
+def _missing_right(run: Statements, server: Server) -> str | None:
+    """Return what the admin login cannot do, with the statement that lets it, or None."""
+    user, database = (quote_sql_name(name) for name in (server.config.user, server.config.database))
+    if run("SELECT has_database_privilege(current_database(), 'CREATE')") != [(True,)]:
+        return f"create schemas: GRANT CREATE ON DATABASE {database} TO {user}"
+    if run(server.dialect.may_create_users) != [(True,)]:
+        return f"create users: ALTER USER {user} {server.dialect.user_right}"
+    return None
+
+
+def explain(server: Server, problem: EngineError) -> str:
+    """Return in an operator's words why a step failed, or the failure's own text.
+
+    A login that fails has no code, only libpq's words.
+    """
+    config, text = server.config, str(problem.args[0])
+    if "certificate verify failed" in text or "does not match host name" in text:
+        return (
+            "the server's certificate is not trusted: it is not from an authority in tls_ca, or "
+            f"not for the name {config.host}"
+        )
+    if "no pg_hba.conf entry" in text and not config.tls_mode:
+        return (
+            "the server refuses connections without TLS, or from this host: set tls_mode, or add "
+            f"a line to its pg_hba.conf ({text})"
+        )
+    if "password authentication failed" in text and f'"{config.user}"' in text:
+        return f"the admin login {config.user} is refused: its password is wrong"
+    if problem.code == errorcodes.INSUFFICIENT_PRIVILEGE:
+        return f"the admin login {config.user} lacks a right ({text})"
+    if problem.code == errorcodes.INVALID_PARAMETER_VALUE and "password" in text:
+        return (
+            "the server's password policy refuses the service's passwords, which have 24 "
+            f"characters: upper and lower letters, digits and underscores ({text})"
+        )
+    return text
