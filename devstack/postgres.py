@@ -8,7 +8,7 @@ from pwd import getpwnam
 import psycopg2
 
 from devstack.account import Account
-from devstack.executables import find_postgres_program, find_program
+from devstack.executables import find_postgres_program
 from devstack.processes import StartFailed
 from devstack.server import NotOurServer, Server, write_private
 
@@ -25,7 +25,18 @@ class Postgres(Server):
     @classmethod
     def missing(cls) -> bool:
         """Whether this machine lacks the server's programs."""
-        return not (find_postgres_program("postgres") and find_postgres_program("initdb"))
+        return not (cls._find_program("postgres") and cls._find_program("initdb"))
+
+    @staticmethod
+    def _find_program(name: str) -> str | None:
+        """The full path of one of PostgreSQL's programs."""
+        return find_postgres_program(name)
+
+    def _program(self, name: str) -> str:
+        found = self._find_program(name)
+        if found is None:
+            raise StartFailed(f"{name} is not installed")
+        return found
 
     @property
     def url(self) -> str:
@@ -63,7 +74,7 @@ class Postgres(Server):
         done = subprocess.run(
             self._unprivileged(
                 [
-                    _program("initdb"),
+                    self._program("initdb"),
                     f"--pgdata={fresh}",
                     f"--username={ADMINISTRATOR}",
                     "--auth=scram-sha-256",
@@ -100,7 +111,7 @@ class Postgres(Server):
             "dynamic_shared_memory_type": "mmap",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return self._unprivileged([_program("postgres"), "-D", str(self.data), *options])
+        return self._unprivileged([self._program("postgres"), "-D", str(self.data), *options])
 
     def _stop_signal(self) -> signal.Signals:
         """The "fast" stop: ends sessions instead of waiting for them."""
@@ -136,10 +147,3 @@ class Postgres(Server):
 def _account() -> Account:
     known = getpwnam(SYSTEM_ACCOUNT) if os.geteuid() == 0 else None
     return Account(known.pw_uid, known.pw_gid) if known else Account(os.geteuid(), os.getegid())
-
-
-def _program(name: str) -> str:
-    found = find_postgres_program(name) or find_program(name)
-    if found is None:
-        raise StartFailed(f"{name} is not installed")
-    return found

@@ -1,6 +1,7 @@
 """The servers and backends that the conformance suite runs on."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -27,6 +28,7 @@ from tests.backends.snowflake_case import (
     snowflake_account,
 )
 from tests.support.deadlines import DEADLINE, ENDLESS
+from tests.support.newest_postgres import NewestPostgres
 from tests.support.redshift_stand_in import RedshiftStandIn
 
 
@@ -258,9 +260,8 @@ def mysql_backend(mariadb: MariaDB) -> Iterator[MySQLBackend]:
     backend.close()
 
 
-@pytest.fixture(scope="session")
-def warehouse(postgres: Postgres) -> PostgresServer:
-    """A database on PostgreSQL with an admin who is no superuser, as Redshift's is not.
+def make_warehouse(postgres: Postgres) -> PostgresServer:
+    """Make a database with an admin who is no superuser, as Redshift's is not.
 
     ``svv_table_info`` stands in for Redshift's cluster metadata.
     """
@@ -290,13 +291,45 @@ def warehouse(postgres: Postgres) -> PostgresServer:
     )
 
 
-@pytest.fixture(scope="session")
-def postgres_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
-    backend = RedshiftBackend(
-        "postgresql", (warehouse,), NO_LIMITS, timeout=DEADLINE, connections=4
-    )
+@contextmanager
+def postgres_backend_of(server: PostgresServer) -> Iterator[RedshiftBackend]:
+    """Run a backend of one PostgreSQL for a block."""
+    backend = RedshiftBackend("postgresql", (server,), NO_LIMITS, timeout=DEADLINE, connections=4)
     yield backend
     backend.close()
+
+
+@pytest.fixture(scope="session")
+def warehouse(postgres: Postgres) -> PostgresServer:
+    """A database on Debian's PostgreSQL."""
+    return make_warehouse(postgres)
+
+
+@pytest.fixture(scope="session")
+def postgres_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
+    with postgres_backend_of(warehouse) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def newest_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewestPostgres]:
+    """PostgreSQL 18: from 16 on, the right to make roles is not the right over all of them."""
+    server = NewestPostgres(tmp_path_factory.mktemp("newest-postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def newest_warehouse(newest_postgres: NewestPostgres) -> PostgresServer:
+    """A database on the newest PostgreSQL."""
+    return make_warehouse(newest_postgres)
+
+
+@pytest.fixture(scope="session")
+def newest_backend(newest_warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
+    with postgres_backend_of(newest_warehouse) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")
@@ -362,7 +395,12 @@ def own_docker_engine(docker_engine: DockerEngine) -> Iterator[DockerEngine]:
 
 
 #: The kinds of credential on servers with locks that outlast a statement, and on the others.
-LOCKING = ("mysql transformations", "mysql sandbox", "postgresql writer")
+LOCKING = (
+    "mysql transformations",
+    "mysql sandbox",
+    "postgresql writer",
+    "newest-postgresql writer",
+)
 LOCKLESS = ("redshift-workspace writer", "snowflake writer", "snowflake sandbox")
 
 
@@ -388,13 +426,9 @@ def make_case(request: pytest.FixtureRequest) -> Case:
             request.getfixturevalue("mysql_backend"), type_, request.getfixturevalue("mariadb")
         )
     names = {
-        "postgresql": ("postgres_backend", "warehouse"),
-        "redshift-workspace": ("redshift_backend", "cluster"),
+        "postgresql": ("postgres_backend", "postgres", "warehouse"),
+        "newest-postgresql": ("newest_backend", "newest_postgres", "newest_warehouse"),
+        "redshift-workspace": ("redshift_backend", "postgres", "cluster"),
     }
-    found, server = names[backend]
-    return PostgresCase(
-        request.getfixturevalue(found),
-        type_,
-        request.getfixturevalue("postgres"),
-        request.getfixturevalue(server),
-    )
+    found, postgres, server = map(request.getfixturevalue, names[backend])
+    return PostgresCase(found, type_, postgres, server)

@@ -25,7 +25,7 @@ OUT = bar(10)
 TIDY = 120.0
 
 
-@pytest.fixture(params=["postgresql sandbox"])
+@pytest.fixture(params=["postgresql sandbox", "newest-postgresql sandbox"])
 def workspace(request: pytest.FixtureRequest) -> PostgresCase:
     case = make_case(request)
     assert isinstance(case, PostgresCase)
