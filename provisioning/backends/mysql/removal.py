@@ -16,6 +16,7 @@ from provisioning.backends.mysql.accounts import (
     count_databases,
     find_grants,
     grant_pattern,
+    one_of,
 )
 from provisioning.backends.mysql.blockers import (
     HELD,
@@ -23,12 +24,16 @@ from provisioning.backends.mysql.blockers import (
     roll_back_prepared,
     run_watched,
 )
+from provisioning.backends.mysql.inventory import ANY_HOST
 from provisioning.backends.mysql.locks import Locks
 from provisioning.backends.mysql.server import Server, Statements
 from provisioning.backends.mysql.sessions import end_present_sessions, end_sessions
 from provisioning.backends.naming import quote_mysql_name
 from provisioning.state.failpoints import failpoint
 
+#: MySQL (from 8.0.22) drops no account that a view, routine, trigger or event names as its definer:
+#: https://dev.mysql.com/doc/refman/8.4/en/drop-user.html
+_IS_DEFINER = frozenset({4005, 4006})
 #: Seconds of one turn of tidying, after which other removals of the server come first.
 TURN_SECONDS = 1.0
 #: Tables that go with one DROP DATABASE, those of one small step, and those looked up at once.
@@ -60,7 +65,9 @@ def end_shared_access(run: Statements, server: Server, locks: Locks, spec: Spec)
     failpoint("drop.revoked")
     locks.lock_login(run, server, spec)
     if count_databases(run, spec) == 0:
-        _drop_logins(run, server, [spec])
+        if not _drop_logins(run, server, [spec]):
+            # It goes with its database, and nobody may take it until then.
+            return
     else:
         # A session keeps the rights on the database that it is in.
         end_sessions(run, server, [spec], only_here=True)
@@ -71,11 +78,41 @@ def end_shared_access(run: Statements, server: Server, locks: Locks, spec: Spec)
     locks.unlock_login(run, spec)
 
 
-def _drop_logins(run: Statements, server: Server, specs: Sequence[Spec]) -> None:
-    run(f"DROP USER IF EXISTS {', '.join(account(spec) for spec in specs)}")
+def _drop_logins(run: Statements, server: Server, specs: Sequence[Spec]) -> bool:
+    """Drop the logins and end their sessions; return False if one has to wait for its database."""
+    logins = ", ".join(account(spec) for spec in specs)
+    dropped = run.ignoring(_IS_DEFINER, f"DROP USER IF EXISTS {logins}")
+    if not dropped:
+        _disarm(run, specs)
     failpoint("drop.login")
     end_sessions(run, server, specs)
     failpoint("drop.sessions")
+    return dropped
+
+
+def _disarm(run: Statements, specs: Sequence[Spec]) -> None:
+    """Drop the logins that define nothing, and leave the others without a right.
+
+    What they define runs on as them, also while they are locked, and then fails.
+    """
+    for spec in specs:
+        if not run.ignoring(_IS_DEFINER, f"DROP USER IF EXISTS {account(spec)}"):
+            run(f"ALTER USER {account(spec)} ACCOUNT LOCK")
+            run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {account(spec)}")
+
+
+def _drop_disarmed(run: Statements, specs: Sequence[Spec]) -> None:
+    """Drop the logins that were kept until what they define was gone."""
+    locked = run(
+        "SELECT User FROM mysql.user "
+        f"WHERE account_locked = 'Y' AND Host = %s AND {one_of('User', specs)}",
+        ANY_HOST,
+        *(spec.user_name for spec in specs),
+    )
+    names = {str(name) for (name,) in locked}
+    logins = {account(spec) for spec in specs if spec.user_name in names}
+    if logins:
+        run(f"DROP USER IF EXISTS {', '.join(sorted(logins))}")
 
 
 # Tidy -----------------------------------------------------------------------------------
@@ -96,6 +133,8 @@ def remove_databases(run: Statements, server: Server, specs: Sequence[Spec]) -> 
             _drop_tables(run, server, spec, end)
         _drop_held(run, server, spec, f"DROP DATABASE IF EXISTS {_database(spec)}")
         failpoint("drop.database")
+    if not server.is_mariadb:
+        _drop_disarmed(run, specs)
     _require_gone(run, specs)
 
 
