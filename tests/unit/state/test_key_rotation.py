@@ -72,14 +72,18 @@ def credentials(id_: int, secret: str, private_key: str | None = None) -> Creden
 def fill(database: Database, vault: Vault, count: int) -> None:
     """Record rows with a value in every encrypted column."""
 
-    def seal(text: str) -> str:
+    def seal(text: str) -> Sealed:
         return vault.encrypt(Secret(text))
 
     with database.write() as session:
         for id_ in range(1, count + 1):
-            session.add(credentials(id_, seal(f"password {id_}"), seal(f"key {id_}")))
+            row = credentials(id_, seal(f"password {id_}"), seal(f"key {id_}"))
+            row.pending_secret = seal(f"next password {id_}")
+            session.add(row)
         session.add(credentials(count + 1, ""))
-        session.add(Login(id=1, server="s", person="p", user_name="u", secret=seal("login")))
+        login = Login(id=1, server="s", person="p", user_name="u", secret=seal("login"))
+        login.pending_secret = seal("next login")
+        session.add(login)
         session.add(
             Job(
                 **OWNER,
