@@ -77,19 +77,13 @@ def fill(database: Database, vault: Vault, count: int) -> None:
 
     with database.write() as session:
         for id_ in range(1, count + 1):
-            session.add(credentials(id_, seal(f"password {id_}"), seal(f"key {id_}")))
+            row = credentials(id_, seal(f"password {id_}"), seal(f"key {id_}"))
+            row.pending_secret = seal(f"next password {id_}")
+            session.add(row)
         session.add(credentials(count + 1, ""))
-        session.get_one(Credentials, 1).pending_secret = seal("pending password")
-        session.add(
-            Login(
-                id=1,
-                server="s",
-                person="p",
-                user_name="u",
-                secret=seal("login"),
-                pending_secret=seal("pending login"),
-            )
-        )
+        login = Login(id=1, server="s", person="p", user_name="u", secret=seal("login"))
+        login.pending_secret = seal("next login")
+        session.add(login)
         session.add(
             Job(
                 **OWNER,
