@@ -238,7 +238,8 @@ def use_without_broker(client: Client, created: dict[str, Any]) -> list[int]:
     jobs = []
     for method, where in (("POST", f"{path}/kill"), ("DELETE", path)):
         start = time.monotonic()
-        jobs.append(accepted_job(client(method, where)))
+        answer = client(method, where, headers={"Prefer": f"wait={DELETE_WAIT}"})
+        jobs.append(accepted_job(answer))
         # A worker that cannot be told is not waited for.
         assert time.monotonic() - start < DELETE_WAIT / 2
     require_not_found(client.get(path))
