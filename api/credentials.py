@@ -5,7 +5,13 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from api.queue import accepted
-from api.requests import authenticate, installation, preferred_wait, read_parameters
+from api.requests import (
+    authenticate,
+    installation,
+    offered_rules,
+    preferred_wait,
+    read_parameters,
+)
 from api.responses import answer, quota_warning
 from api.schemas import (
     CreateCredentials,
@@ -16,7 +22,7 @@ from api.schemas import (
 )
 from api.waiting import wait, wake_worker
 from provisioning import errors
-from provisioning.configuration.catalog import BackendRules, backend_rules, require_type
+from provisioning.configuration.catalog import BackendRules, require_type
 from provisioning.credentials import changes, creation, reading
 from provisioning.credentials.lifetime import require_possible
 from provisioning.jobs.outcomes import SERVER_DOWN
@@ -50,7 +56,7 @@ def create(backend: str) -> Response:
 @blueprint.get("/<backend:backend>")
 def find_by_type(backend: str) -> Response:
     caller = authenticate()
-    rules = backend_rules(backend)
+    rules = offered_rules(backend)
     read_parameters(NO_PARAMETERS)
     type_ = request.args.get("type")
     if type_ is not None:
@@ -62,7 +68,7 @@ def find_by_type(backend: str) -> Response:
 @blueprint.get("/<backend:backend>/<id_>")
 def find_by_id(backend: str, id_: str) -> Response:
     caller = authenticate()
-    backend_rules(backend)
+    offered_rules(backend)
     read_parameters(NO_PARAMETERS)
     view = reading.find_by_id(installation(), caller, backend, id_)
     return answer(_body(view, {"inUse": bool(view.in_use)}))
@@ -71,7 +77,7 @@ def find_by_id(backend: str, id_: str) -> Response:
 @blueprint.post("/<backend:backend>/<id_>/extend")
 def extend(backend: str, id_: str) -> Response:
     caller = authenticate()
-    backend_rules(backend)
+    offered_rules(backend)
     ttl = read_parameters(EXTEND).get("ttl")
     extension = changes.extend(installation(), caller, backend, id_, ttl)
     return answer(
@@ -109,7 +115,7 @@ def kill(backend: str, id_: str) -> Response:
 
 
 def _sync_rules(backend: str) -> BackendRules:
-    rules = backend_rules(backend)
+    rules = offered_rules(backend)
     if rules.asynchronous:
         raise errors.BackendAsyncOnly(backend)
     return rules

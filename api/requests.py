@@ -14,6 +14,7 @@ from api import errors as api_errors
 from api.schemas import load
 from provisioning import errors
 from provisioning.access.tokens import Caller
+from provisioning.configuration.catalog import BackendRules
 from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
 
@@ -84,6 +85,14 @@ def authenticate() -> Caller:
     if not token.reveal():
         raise errors.TokenMissing
     return Caller(installation().tokens.verify(token), token, run_id())
+
+
+def offered_rules(backend: str) -> BackendRules:
+    """Return the rules of a backend; raise ``BackendUnknown`` unless it is offered."""
+    for rules in installation().config.offered():
+        if rules.name == backend:
+            return rules
+    raise errors.BackendUnknown(backend)
 
 
 def read_parameters(schema: Schema) -> dict[str, Any]:
