@@ -1,7 +1,7 @@
 """Revoked means out, whatever a tenant holds (contract 7.4)."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import psycopg2
@@ -100,3 +100,18 @@ def test_what_cannot_be_removed_yet_keeps_neither_access_nor_the_slot(
         assert schema_exists(postgres, credentials)
     wait_until(lambda: not schema_exists(postgres, credentials), what="the rest removed")
     assert client.delete(f"{PATH}/{again['id']}").status == 200
+
+
+def test_one_login_leaves_room_for_the_others(client: Client, service: Service) -> None:
+    greedy = create(client, PATH)["credentials"]
+    with ExitStack() as stack:
+        taken = 0
+        with pytest.raises(psycopg2.OperationalError, match="too many connections for role"):
+            while True:
+                stack.enter_context(closing(connect(greedy)))
+                taken += 1
+        assert taken == 20
+        # It is not taken for one that is out of step.
+        assert create(client, PATH)["credentials"] == greedy
+        other = create(service.client(), PATH)["credentials"]
+        connect(other).close()

@@ -28,6 +28,8 @@ class Dialect:
     identifies_objects: bool
     #: Transactions that are prepared, and outlive their session, where a setting lets them.
     has_prepared: bool
+    #: ``pg_advisory_lock`` and the like.
+    has_advisory_locks: bool
     #: ``PASSWORD NULL``, which lets nobody log in.
     has_null_password: bool
     #: ``CREATE SCHEMA ... QUOTA n GB``.
@@ -54,6 +56,7 @@ POSTGRESQL = Dialect(
     has_blocking_pids=True,
     identifies_objects=True,
     has_prepared=True,
+    has_advisory_locks=True,
     has_null_password=True,
     has_schema_quota=False,
     has_drop_owned=True,
@@ -75,6 +78,7 @@ REDSHIFT = Dialect(
     has_blocking_pids=False,
     identifies_objects=False,
     has_prepared=False,
+    has_advisory_locks=False,
     has_null_password=False,
     has_schema_quota=True,
     has_drop_owned=False,
