@@ -6,6 +6,7 @@ from flask import Flask
 
 from api import (
     audit,
+    backends,
     credentials,
     health,
     job_events,
@@ -51,6 +52,7 @@ def create_app(installation: Installation | None = None) -> Flask:
     responses.install(app)
     _spare_the_collector()
     for module in (
+        backends,
         credentials,
         sandboxes,
         queue,

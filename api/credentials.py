@@ -10,6 +10,7 @@ from api.requests import (
     arrival,
     authenticate,
     installation,
+    offered_rules,
     preferred_wait,
     read_parameters,
 )
@@ -18,7 +19,7 @@ from api.schemas import CreateCredentials, CreateSnowflake, Extend, NoParameters
 from api.waiting import waiting_room, wake_worker
 from provisioning import errors
 from provisioning.access.tokens import Caller
-from provisioning.configuration.catalog import BackendRules, backend_rules, require_type
+from provisioning.configuration.catalog import BackendRules, require_type
 from provisioning.credentials import changes, creation, reading
 from provisioning.credentials.lifetime import require_possible
 from provisioning.jobs.outcomes import SERVER_DOWN
@@ -55,7 +56,7 @@ def create(backend: str) -> Response:
 @blueprint.get("/<backend:backend>")
 def find_by_type(backend: str) -> Response:
     caller = authenticate()
-    rules = backend_rules(backend)
+    rules = offered_rules(backend)
     read_parameters(NO_PARAMETERS)
     type_ = request.args.get("type")
     if type_ is not None:
@@ -67,7 +68,7 @@ def find_by_type(backend: str) -> Response:
 @blueprint.get("/<backend:backend>/<id_>")
 def find_by_id(backend: str, id_: str) -> Response:
     caller = authenticate()
-    backend_rules(backend)
+    offered_rules(backend)
     read_parameters(NO_PARAMETERS)
     view = reading.find_by_id(installation(), caller, backend, id_)
     return answer(_body(view, {"inUse": bool(view.in_use)}))
@@ -76,7 +77,7 @@ def find_by_id(backend: str, id_: str) -> Response:
 @blueprint.post("/<backend:backend>/<id_>/extend")
 def extend(backend: str, id_: str) -> Response:
     caller = authenticate()
-    backend_rules(backend)
+    offered_rules(backend)
     ttl = read_parameters(EXTEND).get("ttl")
     extension = changes.extend(installation(), caller, backend, id_, ttl)
     return answer(
@@ -133,7 +134,7 @@ def _preference() -> Preference:
 
 
 def _sync_rules(backend: str) -> BackendRules:
-    rules = backend_rules(backend)
+    rules = offered_rules(backend)
     if rules.asynchronous:
         raise errors.BackendAsyncOnly(backend)
     return rules

@@ -19,6 +19,7 @@ from api.schemas import load
 from provisioning import errors
 from provisioning.access.management_tokens import Operator
 from provisioning.access.tokens import Caller
+from provisioning.configuration.catalog import BackendRules
 from provisioning.configuration.secrets import Secret
 from provisioning.installation import Installation
 
@@ -104,6 +105,14 @@ def authenticate_operator() -> Operator:
     if not token.reveal():
         raise errors.ManageTokenMissing
     return installation().manage_tokens.verify(token, run_id())
+
+
+def offered_rules(backend: str) -> BackendRules:
+    """Return the rules of a backend; raise ``BackendUnknown`` unless it is offered."""
+    for rules in installation().config.offered():
+        if rules.name == backend:
+            return rules
+    raise errors.BackendUnknown(backend)
 
 
 def read_parameters(schema: Schema) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from api.job_answers import accepted, job_url
-from api.requests import authenticate, installation, read_parameters
+from api.requests import authenticate, installation, offered_rules, read_parameters
 from api.responses import answer
 from api.schemas import (
     CreateFromTransformation,
@@ -18,7 +18,7 @@ from api.schemas import (
 from api.waiting import wake_worker
 from provisioning import errors
 from provisioning.access.tokens import Caller
-from provisioning.configuration.catalog import BackendRules, backend_rules, require_type
+from provisioning.configuration.catalog import BackendRules, require_type
 from provisioning.credentials import changes, creation
 from provisioning.credentials.lifetime import require_possible
 from provisioning.jobs.callbacks import PARAMETER, CallbackOrder, read_callback_url
@@ -98,7 +98,7 @@ def drop(backend: str, id_: str) -> Response:
 
 
 def _async_rules(backend: str) -> BackendRules:
-    rules = backend_rules(backend)
+    rules = offered_rules(backend)
     if not rules.asynchronous:
         raise errors.BackendSyncOnly(backend)
     return rules

@@ -3,7 +3,10 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pwd import getpwnam
+from typing import Any
 
 import psycopg2
 
@@ -14,6 +17,14 @@ from devstack.server import NotOurServer, Server, write_private
 
 SYSTEM_ACCOUNT = "postgres"
 ADMINISTRATOR = "postgres"
+#: As `docs/operations.md` has it for servers of one's own.
+_TAKE_ADVISORY_LOCKS = """
+DO $$ DECLARE taken regprocedure; BEGIN
+FOR taken IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+AND proname ~ '^pg_(try_)?advisory_(xact_)?lock'
+LOOP EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', taken); END LOOP;
+END $$
+"""
 
 
 class Postgres(Server):
@@ -53,13 +64,30 @@ class Postgres(Server):
 
     def ensure_database(self, database: str) -> None:
         """Make the database if it is not there."""
-        connection = psycopg2.connect(self.url.replace("+psycopg2", ""))
+        with self._connect(ADMINISTRATOR) as cursor:
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+            if not cursor.fetchall():
+                cursor.execute(f'CREATE DATABASE "{database}"')
+
+    def close_to_tenants(self, database: str) -> None:
+        """Take from everybody what lets one login of a database stop the whole server.
+
+        Advisory locks need no table, so one session can fill the server's table of locks with
+        them, from any database that it may open.
+        """
+        with self._connect(database) as cursor:
+            cursor.execute(_TAKE_ADVISORY_LOCKS)
+            cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+            for other in (ADMINISTRATOR, "template1"):
+                cursor.execute(f"REVOKE CONNECT ON DATABASE {other} FROM PUBLIC")
+
+    @contextmanager
+    def _connect(self, database: str) -> Iterator[Any]:
+        connection = psycopg2.connect(self.database_url(database).replace("+psycopg2", ""))
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
-                if not cursor.fetchall():
-                    cursor.execute(f'CREATE DATABASE "{database}"')
+                yield cursor
         finally:
             connection.close()
 

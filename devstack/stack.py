@@ -93,6 +93,7 @@ class Stack:
         if "postgres" not in self._absences:
             self._start_server(self.postgres)
             self.postgres.ensure_database(WAREHOUSE)
+            self.postgres.close_to_tenants(WAREHOUSE)
         if not SimulatedSnowflake.missing():
             self._start_server(self.snowflake)
             self.snowflake.ensure_warehouse()

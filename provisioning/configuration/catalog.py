@@ -78,6 +78,7 @@ BACKENDS: dict[str, BackendRules] = {
             default_type="transformations",
             asynchronous=False,
             lifetimes=WORKSPACE_LIFETIMES,
+            connections=20,
             project_flag="hasRedshift",
         ),
         # Not in the published description: PostgreSQL instead of Redshift.
@@ -87,6 +88,7 @@ BACKENDS: dict[str, BackendRules] = {
             default_type="transformations",
             asynchronous=False,
             lifetimes=WORKSPACE_LIFETIMES,
+            connections=20,
         ),
         BackendRules(
             name="docker",

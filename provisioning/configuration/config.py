@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from provisioning.configuration.catalog import BACKENDS
+from provisioning.configuration.catalog import BACKENDS, BackendRules
 from provisioning.configuration.origins import read_address
 from provisioning.configuration.servers import KINDS, url_key
 from provisioning.configuration.servers_file import read_servers
@@ -59,6 +59,12 @@ class Config(Settings):
         """Return the values of ``KEYS`` by name."""
         general = {key.name: getattr(self, name) for name, key in GENERAL_KEYS.items()}
         return {**general, **self.by_backend}
+
+    def offered(self) -> list[BackendRules]:
+        """Return the rules of the backends that this installation offers (contract 5.6)."""
+        by_default = {"mysql", *(name for name, servers in self.servers.items() if servers)}
+        names = self.offered_backends or by_default
+        return [rules for rules in BACKENDS.values() if rules.name in names]
 
     def required_feature(self, backend: str) -> str:
         """Return the project feature that a backend is created with only; empty is none."""

@@ -68,6 +68,14 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _backends(value: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in value.split(",") if part.strip())
+    for name in names:
+        if name not in BACKENDS:
+            raise ValueError(f"'{name}' is none of {', '.join(BACKENDS)}")
+    return names
+
+
 def _prefix(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_]{0,8}", value):
         raise ValueError("at most 8 letters, digits or underscores")
@@ -120,6 +128,12 @@ class Settings:
     )
     public_url: str = _setting(
         _text, "", "Where callers reach the service; empty: read off each request."
+    )
+    offered_backends: tuple[str, ...] = _setting(
+        _backends,
+        "",
+        "Backends that callers may name, separated by commas; empty: those with a server, and "
+        "`mysql`, whose servers can be registered.",
     )
     name_prefix: str | None = _setting(
         _prefix, None, "Start of every object name; unset: a code made once."

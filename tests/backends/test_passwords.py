@@ -103,3 +103,17 @@ def test_another_sandbox_of_a_person_leaves_the_password_of_their_login(case: My
     assert backend.takes_password(first, password)
     assert backend.takes_password(second, password)
     case.connect(second, password).close()
+
+
+@pytest.mark.parametrize("case", ["mysql transformations", "postgresql writer"], indirect=True)
+def test_a_login_whose_connections_are_all_taken_is_in_step(case: Case) -> None:
+    backend = backend_of(case)
+    spec, password = case.made()
+    if isinstance(case, MySQLCase):
+        account = f"`{spec.user_name}`@'%'"
+        case.admin(f"ALTER USER {account} WITH MAX_USER_CONNECTIONS 1")
+    else:
+        case.admin(f'ALTER USER "{spec.user_name}" CONNECTION LIMIT 1')
+    with case.session(spec, password):
+        assert backend.takes_password(spec, password)
+        assert not backend.takes_password(spec, generate_password())

@@ -260,6 +260,33 @@ def test_check_names_the_right_that_is_missing(
     assert f'"{name}"' in health.message
 
 
+def test_check_tells_what_is_unsafe(workspace: PostgresCase) -> None:
+    _, unlimited = limited(workspace, Limits(0, 0))
+    assert "one writer login may take all connections" in unlimited.check()[0].message
+    limits = dict.fromkeys(NO_LIMITS, Limits(20, 0))
+    backend = RedshiftBackend(
+        workspace.backend.name, (workspace.server,), limits, timeout=DEADLINE, connections=2
+    )
+    is_postgresql = workspace.backend.name == "postgresql"
+
+    def message() -> str:
+        (health,) = backend.check()
+        assert health.alive
+        return health.message
+
+    # Nobody has taken that from PUBLIC on this server; Redshift has no such locks.
+    assert ("every login may take advisory locks" in message()) == is_postgresql
+    # In Redshift's words everybody may, unless somebody takes it from them.
+    open_schema = "every login may create in the schema public: REVOKE CREATE ON SCHEMA public"
+    assert (open_schema in message()) != is_postgresql
+    for change, opened in (("GRANT {} TO", True), ("REVOKE {} FROM", False)):
+        workspace.admin(f"{change.format('CREATE ON SCHEMA public')} PUBLIC")
+        assert (open_schema in message()) == opened
+    if not is_postgresql:
+        workspace.admin("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    backend.close()
+
+
 # Redshift: its own words, on the stand-in -----------------------------------------------
 
 #: How Redshift lists sessions.

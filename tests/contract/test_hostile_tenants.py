@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import psycopg2
@@ -119,3 +119,18 @@ def removals(service: Service) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.output
     found: list[dict[str, Any]] = json.loads(result.output)
     return found
+
+
+def test_one_login_leaves_room_for_the_others(client: Client, service: Service) -> None:
+    greedy = create(client, PATH)["credentials"]
+    with ExitStack() as stack:
+        taken = 0
+        with pytest.raises(psycopg2.OperationalError, match="too many connections for role"):
+            while True:
+                stack.enter_context(closing(connect(greedy)))
+                taken += 1
+        assert taken == 20
+        # It is not taken for one that is out of step.
+        assert create(client, PATH)["credentials"] == greedy
+        other = create(service.client(), PATH)["credentials"]
+        connect(other).close()

@@ -28,7 +28,6 @@ def kill_path(client: Client) -> str:
     "path",
     [
         "/",
-        "/provisioning",
         "/provisioning/",
         "/provisioning/mysql/",
         "/provisioning//mysql",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ import psycopg2
 import pymysql
 import pytest
 import redis
+from psycopg2.errors import InsufficientPrivilege
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -310,6 +312,30 @@ def test_mariadb_makes_no_table_outside_of_its_directory(tmp_path: Path) -> None
                 f"CREATE TABLE d.{engine} (a INT) ENGINE={engine} DATA DIRECTORY='{outside}'"
             )
     assert list(outside.iterdir()) == []
+
+
+def test_no_login_of_a_closed_database_can_fill_the_servers_table_of_locks(tmp_path: Path) -> None:
+    server = make(Postgres, tmp_path)
+    assert isinstance(server, Postgres)
+    server.start()
+    try:
+        server.ensure_database("closed")
+        for _ in range(2):
+            server.close_to_tenants("closed")
+        with server._connect("closed") as cursor:
+            cursor.execute("CREATE USER tenant PASSWORD 'secret'")
+        values = {"host": server.host, "port": server.port, "user": "tenant", "password": "secret"}
+        with closing(psycopg2.connect(**values, dbname="closed")) as tenant:
+            tenant.autocommit = True
+            for lock in ("pg_advisory_lock(1)", "pg_try_advisory_xact_lock_shared(1, 2)"):
+                with pytest.raises(InsufficientPrivilege):
+                    tenant.cursor().execute(f"SELECT {lock}")
+            tenant.cursor().execute("CREATE TEMP TABLE t (a INT)")
+        for database in ("postgres", "template1"):
+            with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+                psycopg2.connect(**values, dbname=database)
+    finally:
+        server.stop()
 
 
 def test_postgres_children_end_with_a_killed_server(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {
         "STATE_URL": f"sqlite:///{tmp_path}/state.db",
         "BROKER_URL": "redis://127.0.0.1:1/0",
+        "OFFERED_BACKENDS": "mysql,docker",
         "ENCRYPTION_KEYS": generate_key().reveal(),
     }
 

@@ -11,6 +11,7 @@ from devstack.procfile import procfile_commands, service_environment
 from devstack.valkey import Valkey
 from provisioning.access.tokens import LocalTokens
 from provisioning.configuration import config
+from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.secrets import generate_key
 from provisioning.configuration.settings import KEYS
 from provisioning.errors import StateUnavailable
@@ -49,6 +50,8 @@ class Service:
             "BROKER_URL": self._own_broker_database(valkey),
             "ENCRYPTION_KEYS": generate_key().reveal(),
             **({"MYSQL_URL": mariadb.url} if mariadb else {}),
+            # Also those without a server, which are known.
+            "OFFERED_BACKENDS": ",".join(BACKENDS),
             "LOG_FORMAT": "json",
             "SWEEP_SECONDS": "1",
             "CLAIM_SECONDS": "4",

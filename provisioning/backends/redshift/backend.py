@@ -210,7 +210,7 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         return bool(self._servers[spec.server].sessions.databases_of(spec.user_name))
 
     def _check_server(self, server: Server) -> Health:
-        return check_server(server)
+        return check_server(server, self._limits)
 
     def explain(self, server: str, problem: EngineError) -> str:
         return explain(self._servers[server], problem)

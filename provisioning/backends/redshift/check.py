@@ -1,14 +1,32 @@
-"""Looks whether a server answers, and lets the admin login do its work."""
+"""Looks whether a server answers, lets the admin login do its work, and is set up safely."""
+
+import re
+from collections.abc import Mapping
 
 from psycopg2 import errorcodes
 
 from provisioning.backends.base import EngineError, Health
 from provisioning.backends.naming import quote_sql_name
 from provisioning.backends.redshift.server import Server, Statements
+from provisioning.configuration.config import Limits
+
+_RIGHTS_ON_PUBLIC = "SELECT array_to_string(nspacl, ',') FROM pg_namespace WHERE nspname = 'public'"
+#: The right to create, in the list of a schema, of everybody: the entry without a name.
+_ANYBODY_CREATES = re.compile("(^|,)=[A-Z*]*C")
+#: Functions that take locks which no table bounds.
+_OPEN_LOCKS = """
+SELECT count(*) FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+AND proname ~ '^pg_(try_)?advisory_(xact_)?lock'
+AND has_function_privilege('public', oid, 'EXECUTE')
+"""
 
 
-def check_server(server: Server) -> Health:
-    """Look at a server; what is wrong with it is told with the statement that helps."""
+def check_server(server: Server, limits: Mapping[str, Limits]) -> Health:
+    """Look at a server; what is wrong with it is told with the statement that helps.
+
+    What makes it unsafe for tenants is told with its kind. ``limits`` are those of its logins, by
+    type.
+    """
     config = server.config
     try:
         with server.statements() as run:
@@ -16,9 +34,32 @@ def check_server(server: Server) -> Health:
                 return Health(config.name, False, f"the admin login cannot {lack}")
             for catalog in (server.dialect.sessions, server.dialect.open_logins):
                 run(f"SELECT COUNT(*) FROM ({catalog}) AS entries")
+            warnings = _warnings(run, server, limits)
     except EngineError as problem:
         return Health(config.name, False, explain(server, problem))
-    return Health(config.name, True, server.dialect.name)
+    return Health(config.name, True, "; ".join([server.dialect.name, *warnings]))
+
+
+def _warnings(run: Statements, server: Server, limits: Mapping[str, Limits]) -> list[str]:
+    """Return what an operator should change on the server."""
+    found = []
+    ((rights,),) = run(_RIGHTS_ON_PUBLIC) or [(None,)]
+    if _ANYBODY_CREATES.search(rights or ""):
+        found.append(
+            "every login may create in the schema public: "
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+        )
+    if server.dialect.is_postgresql and run(_OPEN_LOCKS) != [(0,)]:
+        found.append(
+            "every login may take advisory locks, and fill the server's table of locks: take "
+            "EXECUTE on them from PUBLIC"
+        )
+    found += [
+        f"one {type_} login may take all connections"
+        for type_, limit in sorted(limits.items())
+        if not limit.connections
+    ]
+    return found
 
 
 def _missing_right(run: Statements, server: Server) -> str | None:

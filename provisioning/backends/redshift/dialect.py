@@ -22,9 +22,9 @@ class Dialect:
     #: What ``CONNECTION LIMIT`` takes for no limit.
     unlimited: str
     #: PostgreSQL names sessions, blocking processes and objects (``pg_identify_object``), knows
-    #: prepared transactions, ``PASSWORD NULL`` and ``DROP OWNED BY``, and lets a role without
-    #: superuser rights create a schema only for an owner whose member it is. Redshift has none
-    #: of these, but ``CREATE SCHEMA ... QUOTA n GB``.
+    #: prepared transactions, advisory locks, ``PASSWORD NULL`` and ``DROP OWNED BY``, and lets a
+    #: role without superuser rights create a schema only for an owner whose member it is. Redshift
+    #: has none of these, but ``CREATE SCHEMA ... QUOTA n GB``.
     is_postgresql: bool
     #: SQLSTATE of a DROP USER that is refused because of what the login owns or was granted.
     still_needed: str

@@ -39,6 +39,8 @@ _LATER = {
     # PostgreSQL's "tuple concurrently updated", when two account statements meet.
     errorcodes.INTERNAL_ERROR,
 }
+#: How a server refuses one connection more of a login, whose password it has taken.
+_LIMIT_OF_LOGIN = "too many connections for"
 #: Seconds any connection of the process may be silent within one statement.
 SILENCE_SECONDS = 30.0
 
@@ -124,6 +126,8 @@ def translate(problem: psycopg2.Error, where: str) -> EngineError:
     code = problem.pgcode or ""
     # A connection that cannot be made has libpq's words alone: the address and the reason.
     words = problem.diag.message_primary or str(problem).strip() or type(problem).__name__
+    if not code and _LIMIT_OF_LOGIN in words:
+        code = errorcodes.TOO_MANY_CONNECTIONS
     if code == errorcodes.SYNTAX_ERROR:
         words = "syntax error"
     elif code == errorcodes.DEPENDENT_OBJECTS_STILL_EXIST and problem.diag.message_detail:
