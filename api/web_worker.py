@@ -33,7 +33,7 @@ from api.errors import (
 )
 from api.framing import BodyTooLong, ChunkedEnd, LengthEnd
 from api.requests import ARRIVED, PASS_ON
-from api.responses import INTERNAL_MESSAGE, error_bytes
+from api.responses import INTERNAL_MESSAGE, cause_of, error_bytes
 from api.turns import TURN, Turns
 from provisioning.configuration.config import Config
 from provisioning.errors import ProvisioningError
@@ -184,7 +184,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """Close the connection that has waited longest for its request."""
         connection = next(iter(self._reading))
         if connection.arrived:
-            self._send_error(connection, Overloaded())
+            self._send_error(connection, Overloaded(cause="too many connections"))
         self._close(connection)
 
     def _await(self, connection: Connection) -> None:
@@ -232,7 +232,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         elif self._buffered > BODIES * self._config.body_limit_bytes:
             # The one that waits longest for its body makes room.
             waiting = (one for one in self._reading if one.request is not None)
-            self._refuse(next(waiting, connection), Overloaded())
+            full = Overloaded(cause="too many large bodies are being received")
+            self._refuse(next(waiting, connection), full)
 
     def _has_head(self, connection: Connection) -> bool:
         """Return whether the head is there, which is read then; raise what refuses it."""
@@ -406,7 +407,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _send_error(self, connection: Connection, error: ProvisioningError) -> None:
         """Send an error that the application knows nothing of, in its form."""
         status, exception_id = status_of(error), new_exception_id()
-        log.info("request_refused", status=status, reason=error.reason, exception_id=exception_id)
+        log.info(
+            "request_refused",
+            status=status,
+            reason=error.reason,
+            exception_id=exception_id,
+            **cause_of(error),
+        )
         with contextlib.suppress(OSError):
             connection.sock.send(
                 error_bytes(error, status, exception_id, self._config.retry_after_seconds)
