@@ -23,7 +23,7 @@ run: $(INSTALLED) ## Start the service with private servers, in the foreground.
 
 # Everything temporary goes below one folder of the tree, which is removed at the end.
 test: lint ## Check the style and run all tests.
-	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap rabbitmq
+	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap rabbitmq nginx haproxy
 	@$(PYTHON) -m devstack.images
 	@rm -rf $(SCRATCH) && mkdir -p $(SCRATCH)/tmp
 	@TMPDIR=$(SCRATCH)/tmp $(PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder \
@@ -49,12 +49,12 @@ format: $(INSTALLED) ## Bring the source into the style that lint checks.
 	@$(PYTHON) -m ruff format --quiet .
 
 bench: $(INSTALLED) ## Measure the service against raw SQL and raw Docker.
-	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap rabbitmq
+	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap rabbitmq nginx haproxy
 	@$(PYTHON) -m devstack.images
 	@$(PYTHON) -m benchmarks
 
 chaos: $(INSTALLED) ## Break everything for half an hour and count what is left behind.
-	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap rabbitmq
+	@$(PYTHON) -m devstack.packages mariadb postgres docker mmdebstrap rabbitmq nginx haproxy
 	@$(PYTHON) -m devstack.images
 	@$(PYTHON) -m tests.faults.chaos $(CHAOS_OPTIONS)
 

@@ -1,6 +1,7 @@
 """The WSGI application."""
 
 import gc
+import threading
 
 from flask import Flask
 
@@ -37,6 +38,8 @@ def create_app(installation: Installation | None = None) -> Flask:
         notice_restore(installation)
     app = Flask("api", static_folder=None)
     app.extensions["installation"] = installation
+    #: Set by the web server when the process was told to stop.
+    app.extensions["stopping"] = threading.Event()
     # Werkzeug cuts a body without a length at the limit; one byte more shows that it was cut.
     app.config["MAX_CONTENT_LENGTH"] = installation.config.body_limit_bytes + 1
     # A path means what it says: no redirect to a "better" one (contract 1.6).

@@ -173,7 +173,7 @@ def _finish(caller: Caller, job: Job, preference: Preference) -> Response:
     if not finished and not preference.stated:
         if deleted:
             changes.note_sent_away(installation(), deleted)
-        raise errors.JobInProgress
+        raise errors.JobInProgress(cause=f"job {job.id} is {job.status}")
     if deleted and job.status is not JobStatus.ERROR:
         # With a 202 the caller knows where to look.
         changes.note_told(installation(), deleted)
@@ -182,5 +182,5 @@ def _finish(caller: Caller, job: Job, preference: Preference) -> Response:
     if job.status is JobStatus.SUCCESS:
         return answer({"status": "ok"})
     if job.error_note == SERVER_DOWN:
-        raise errors.BackendUnavailable(job.params["backend"])
+        raise errors.BackendUnavailable(job.params["backend"], job.failure or "")
     raise errors.JobFailed

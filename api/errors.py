@@ -38,6 +38,7 @@ STATUS: dict[str, int] = {
     "observing": 503,
     "token_service_unavailable": 503,
     "backend_unavailable": 503,
+    "backend_full": 503,
     "queue_full": 503,
     "creation_in_progress": 503,
     "job_in_progress": 503,

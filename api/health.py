@@ -1,6 +1,6 @@
 """/health: for load balancers and operators; needs no token."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from api.requests import installation
 from api.responses import answer
@@ -24,9 +24,13 @@ def live() -> Response:
 def ready() -> Response:
     """Tell whether requests can be served: the state database answers, with our schema.
 
+    A process that was told to stop still serves them, but load balancers are to leave it.
+
     Servers of backends and the broker do not count: without them reads and other backends
     still work. That the broker does not answer is said beside.
     """
+    if current_app.extensions["stopping"].is_set():
+        return _not_ready("the process was told to stop")
     try:
         current = installation().database.is_current()
         observation = current_observation(installation().database) if current else None

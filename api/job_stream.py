@@ -12,7 +12,7 @@ from api.job_answers import job_url
 from api.queries import read_after
 from api.requests import authenticate, installation, read_parameters
 from api.schemas import NoParameters
-from api.waiting import waiting_room
+from api.waiting import WaitingRoom, waiting_room
 from provisioning.configuration.backoff import Backoff
 from provisioning.errors import StateUnavailable
 from provisioning.jobs.reading import find_job
@@ -41,16 +41,22 @@ def stream(id_: str) -> Response:
     after = read_id(request.headers.get("Last-Event-ID", "").strip()) or read_after(request.args)
     job = find_job(installation().database, caller.principal.project_id, id_)
     seconds = installation().config.stream_seconds
-    leave = waiting_room().hold_stream(caller)
-    body = _follow(installation().database, job.id, job_url(job.id), after, seconds)
+    room = waiting_room()
+    leave = room.hold_stream(caller)
+    body = _follow(room, installation().database, job.id, job_url(job.id), after, seconds)
     # Without the header some proxies collect the whole stream before they pass it on.
     response = Response(body, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
     response.call_on_close(leave)
     return response
 
 
-def _follow(database: Database, job_id: int, url: str, after: int, seconds: float) -> Iterator[str]:
-    """Yield the events after ``after`` until the job is finished or ``seconds`` have passed."""
+def _follow(
+    room: WaitingRoom, database: Database, job_id: int, url: str, after: int, seconds: float
+) -> Iterator[str]:
+    """Yield the events after ``after`` until the job is finished or ``seconds`` have passed.
+
+    A process that stops ends it before: the caller comes back, to another one.
+    """
     end, heard, pauses = time.monotonic() + seconds, time.monotonic(), POLLING.pauses()
     yield f"retry: {RETRY}\n\n"
     while True:
@@ -67,7 +73,7 @@ def _follow(database: Database, job_id: int, url: str, after: int, seconds: floa
             yield _message("end", after, {"id": job_id, "status": status, "url": url})
             return
         now = time.monotonic()
-        if now >= end:
+        if now >= end or room.streams_ended:
             return
         if events:
             heard, pauses = now, POLLING.pauses()

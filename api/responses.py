@@ -77,8 +77,14 @@ def _answer_error(error: errors.ProvisioningError) -> Response:
         exception_id=exception_id,
         method=request.method,
         path=request.path,
+        **cause_of(error),
     )
     return _error_body(error, status, exception_id)
+
+
+def cause_of(error: errors.ProvisioningError) -> dict[str, str]:
+    """Return what a log line has of an error that the caller is not told."""
+    return {"cause": error.cause} if error.cause else {}
 
 
 def _answer_unexpected(problem: Exception) -> Response:

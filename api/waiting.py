@@ -27,6 +27,16 @@ class WaitingRoom:
         self._watch = JobWatch(database)
         self._places = Shares(places)
         self._streams = Shares(streams)
+        #: Streams look at this.
+        self.streams_ended = False
+
+    def end_streams(self) -> None:
+        """End all streams soon: their readers come back, to another process."""
+        self.streams_ended = True
+
+    def end_waits(self) -> None:
+        """End all waits, now and from now on."""
+        self._watch.close()
 
     @contextmanager
     def place(self, caller: Caller) -> Iterator[bool]:

@@ -33,7 +33,7 @@ from api.errors import (
 )
 from api.framing import BodyTooLong, ChunkedEnd, LengthEnd
 from api.requests import ARRIVED, PASS_ON
-from api.responses import INTERNAL_MESSAGE, error_bytes
+from api.responses import INTERNAL_MESSAGE, cause_of, error_bytes
 from api.turns import TURN, Turns
 from provisioning.configuration.config import Config
 from provisioning.errors import ProvisioningError
@@ -49,6 +49,8 @@ HEAD = 65536
 BODIES = 8
 #: Seconds a request waits for a thread before it is refused.
 PATIENCE = 10
+#: Seconds that a stopping process leaves for the answers to requests that still wait.
+ANSWERING = 10
 #: Seconds a caller may take to read what is sent at once.
 READING = 30
 #: Seconds, and bytes, for which a caller that was answered may go on sending.
@@ -81,7 +83,11 @@ class Connection:
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """A process that answers requests."""
+    """A process that answers requests.
+
+    Told to stop, it is not ready any more, but accepts for a while (DRAIN_SECONDS), and ends each
+    connection with its answer. Then it closes, and answers what it has.
+    """
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -102,21 +108,39 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         )
         self.set_accept_enabled(True)
         while self.alive and self.is_parent_alive():
-            self._serve()
-            self.set_accept_enabled(self.nr_conns < self.worker_connections or bool(self._reading))
-        self.set_accept_enabled(False)
+            self._serve_and_accept()
         end = time.monotonic() + self.cfg.graceful_timeout
+        room = self.wsgi.extensions["waiting_room"]
+        self._drain()
+        room.end_streams()
         for connection in self._reading:
             if not connection.arrived:
                 # A caller may be about to send a request on a connection that was kept open.
                 connection.deadline = min(connection.deadline, time.monotonic() + LINGER)
         while self.nr_conns > 0 and time.monotonic() < end:
             self._serve()
+            if time.monotonic() > end - ANSWERING:
+                room.end_waits()
         self.tpool.shutdown(wait=False)
         self.poller.close()
         self.method_queue.close()
+
+    def _drain(self) -> None:
+        """Go on until load balancers have noticed; then take no more connections."""
+        self.wsgi.extensions["stopping"].set()
+        noticed = time.monotonic() + self._config.drain_seconds
+        while time.monotonic() < noticed and self.is_parent_alive():
+            self._serve_and_accept()
+        self.set_accept_enabled(False)
         for listener in self.sockets:
+            # What waits to be accepted would be reset.
+            while self.accept(listener):
+                pass
             listener.close()
+
+    def _serve_and_accept(self) -> None:
+        self._serve()
+        self.set_accept_enabled(self.nr_conns < self.worker_connections or bool(self._reading))
 
     def _serve(self) -> None:
         self.notify()
@@ -134,14 +158,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     # Connections ----------------------------------------------------------------------
 
-    def accept(self, listener: Any) -> None:
-        """Take a new connection; when there are too many, the one that waits longest goes."""
+    def accept(self, listener: Any) -> bool:
+        """Take a new connection; return whether there was one.
+
+        When there are too many, the one that waits longest goes.
+        """
         try:
             sock, client = listener.accept()
         except OSError as problem:
             if problem.errno in (errno.EMFILE, errno.ENFILE) and self._reading:
                 self._evict()
-            return
+            return False
         sock.setblocking(False)
         self.nr_conns += 1
         connection = Connection(sock, client, listener.getsockname())
@@ -151,12 +178,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._await(connection)
         # Most have sent their request already.
         self._receive(connection)
+        return True
 
     def _evict(self) -> None:
         """Close the connection that has waited longest for its request."""
         connection = next(iter(self._reading))
         if connection.arrived:
-            self._send_error(connection, Overloaded())
+            self._send_error(connection, Overloaded(cause="too many connections"))
         self._close(connection)
 
     def _await(self, connection: Connection) -> None:
@@ -204,7 +232,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         elif self._buffered > BODIES * self._config.body_limit_bytes:
             # The one that waits longest for its body makes room.
             waiting = (one for one in self._reading if one.request is not None)
-            self._refuse(next(waiting, connection), Overloaded())
+            full = Overloaded(cause="too many large bodies are being received")
+            self._refuse(next(waiting, connection), full)
 
     def _has_head(self, connection: Connection) -> bool:
         """Return whether the head is there, which is read then; raise what refuses it."""
@@ -378,7 +407,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _send_error(self, connection: Connection, error: ProvisioningError) -> None:
         """Send an error that the application knows nothing of, in its form."""
         status, exception_id = status_of(error), new_exception_id()
-        log.info("request_refused", status=status, reason=error.reason, exception_id=exception_id)
+        log.info(
+            "request_refused",
+            status=status,
+            reason=error.reason,
+            exception_id=exception_id,
+            **cause_of(error),
+        )
         with contextlib.suppress(OSError):
             connection.sock.send(
                 error_bytes(error, status, exception_id, self._config.retry_after_seconds)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from devstack import images
 from devstack.docker import DockerEngine
+from devstack.executables import find_program
 from devstack.mariadb import MariaDB
 from devstack.postgres import Postgres
 from devstack.rabbitmq import RabbitMQ
@@ -34,6 +35,7 @@ for package in "$@"; do
         postgresql) units=postgresql ;;
         docker.io) units="docker.service docker.socket containerd.service" ;;
         rabbitmq-server) units="rabbitmq-server epmd.service epmd.socket" ;;
+        nginx | haproxy) units=$package ;;
         *) continue ;;
     esac
     ! command -v systemctl > /dev/null || systemctl disable --quiet $units 2> /dev/null || true
@@ -64,6 +66,8 @@ POSTGRES = Software("postgres", ("postgresql",), Postgres.missing)
 DOCKER = Software("docker", ("docker.io", "iptables", "iproute2"), DockerEngine.missing)
 # Ubuntu does not bring the keys that the base's packages are signed with.
 MMDEBSTRAP = Software("mmdebstrap", ("mmdebstrap", "debian-archive-keyring"), images.missing)
+NGINX = Software("nginx", ("nginx",), lambda: find_program("nginx") is None)
+HAPROXY = Software("haproxy", ("haproxy",), lambda: find_program("haproxy") is None)
 RABBITMQ = Software("rabbitmq", ("rabbitmq-server",), RabbitMQ.missing)
 KNOWN = {software.name: software for software in (MARIADB, POSTGRES, DOCKER, MMDEBSTRAP, RABBITMQ)}
 

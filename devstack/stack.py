@@ -210,6 +210,8 @@ class Stack:
             "BEAT_SCHEDULE": str(self.directory / "beat-schedule"),
             "HOST": self.host,
             "PORT": str(self.port),
+            # Nobody is in front of it.
+            "DRAIN_SECONDS": "0",
         }
 
     def _prepare_state(self, environment: dict[str, str]) -> None:

@@ -37,6 +37,7 @@ ProvisioningError
     CannotExtend
     # What the service depends on
     BackendUnavailable
+    BackendFull
     QueueFull
     CreationInProgress
     JobInProgress
@@ -55,9 +56,11 @@ class ProvisioningError(Exception):
     #: For callers to read; given to the constructor where it is not always the same.
     message = ""
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, cause: str = "") -> None:
         if message is not None:
             self.message = message
+        #: For operators to read in the log: what failed, and where. No secret, no SQL.
+        self.cause = cause
         super().__init__(self.message)
 
 
@@ -278,8 +281,19 @@ class BackendUnavailable(ProvisioningError):
 
     reason = "backend_unavailable"
 
-    def __init__(self, backend: str) -> None:
-        super().__init__(f"Backend '{backend}' is not available, try again later.")
+    def __init__(self, backend: str, cause: str) -> None:
+        super().__init__(f"Backend '{backend}' is not available, try again later.", cause=cause)
+
+
+class BackendFull(ProvisioningError):
+    """All servers of the backend have as many credentials as they may."""
+
+    reason = "backend_full"
+
+    def __init__(self, backend: str, cause: str) -> None:
+        super().__init__(
+            f"Backend '{backend}' has no room for more credentials, try again later.", cause=cause
+        )
 
 
 class QueueFull(ProvisioningError):

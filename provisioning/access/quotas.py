@@ -123,7 +123,7 @@ class Quotas:
         if row is None:
             # The state is another one than at the last look: a repeat makes the row.
             self._known.discard(principal.project_id)
-            raise errors.StateUnavailable
+            raise errors.StateUnavailable(cause="it was replaced")
         told = told_limits(principal.limits)
         if row.limits != told:
             session.get_one(Quota, principal.project_id).limits = told

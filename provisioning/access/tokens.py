@@ -218,7 +218,7 @@ def _read_principal(answer: Mapping[str, Any]) -> Principal:
     token_id, project_id = _identifier(answer.get("id")), _identifier(owner.get("id"))
     if token_id is None or project_id is None:
         # Without both ids nothing can be owned: this is not a verification.
-        raise errors.TokenServiceUnavailable
+        raise errors.TokenServiceUnavailable(cause="its answer has no token or project")
     features = owner.get("features")
     return Principal(
         token_id=token_id,

@@ -18,7 +18,7 @@ from provisioning.configuration import config as configuration
 from provisioning.configuration.catalog import BACKENDS
 from provisioning.configuration.secrets import Vault
 from provisioning.configuration.servers import KINDS
-from provisioning.credentials.administration import count_credentials
+from provisioning.credentials.administration import ServerCounts, count_credentials
 from provisioning.credentials.trial import check_deeply
 from provisioning.installation import Installation, build_installation
 
@@ -78,20 +78,27 @@ def list_servers() -> None:
         for name, backend in installation.backends.items()
         for health in backend.check()
     }
-    table = Table("name", "backend", "where", "credentials", "takes new", "alive")
+    table = Table(
+        "name", "backend", "where", "credentials", "maximum", "leaving", "takes new", "alive"
+    )
     for backend, server in known_servers(installation):
         types = server.types or BACKENDS[backend].types
         place = (backend, server.name)
+        count, maximum = counts.pop(place, ServerCounts()), server.max_credentials
+        full = 0 < maximum <= count.live
         table.add_row(
             server.name,
             backend,
             server.location,
-            str(counts.pop(place, 0)),
+            str(count.live),
+            f"{maximum}, full" if full else str(maximum or "-"),
+            str(count.leaving),
             ", ".join(types) if server.takes_new else "no",
             "yes" if alive.get(place) else "no",
         )
     for (backend, name), count in sorted(counts.items()):
-        table.add_row(name, backend, "not configured any more", str(count), "no", "no")
+        texts = ("not configured any more", str(count.live), "-", str(count.leaving), "no", "no")
+        table.add_row(name, backend, *texts)
     print_table(table)
 
 

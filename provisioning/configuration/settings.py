@@ -178,6 +178,12 @@ class Settings:
     request_body_seconds: int = _setting(
         _seconds, "60s", "Longest time from there to the end of the body."
     )
+    drain_seconds: int = _setting(
+        _seconds,
+        "5s",
+        "How long a front that was told to stop is not ready but still accepts requests, until "
+        "load balancers have noticed.",
+    )
     creation_limit_seconds: int = _setting(
         _seconds, "120s", "Longest wait of a create for its object."
     )

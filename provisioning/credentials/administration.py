@@ -1,6 +1,7 @@
 """What operators see of credentials, and do to them on behalf of their owners."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
@@ -140,12 +141,29 @@ def _limits_of(installation: Installation, row: Credentials) -> Mapping[str, int
     return token.limits if token and token.project_id == row.project_id else {}
 
 
-def count_credentials(database: Database) -> dict[tuple[str, str], int]:
-    """Return the number of credentials that are not gone, by backend and server."""
+@dataclass
+class ServerCounts:
+    """The credentials of one server that are not gone."""
+
+    #: These count for `max_credentials`.
+    live: int = 0
+    #: Being removed.
+    leaving: int = 0
+
+
+def count_credentials(database: Database) -> dict[tuple[str, str], ServerCounts]:
+    """Return how many credentials there are, by backend and server."""
     query = (
-        select(Credentials.backend, Credentials.server, func.count())
+        select(Credentials.backend, Credentials.server, Credentials.state, func.count())
         .where(Credentials.state != CredentialsState.DROPPED)
-        .group_by(Credentials.backend, Credentials.server)
+        .group_by(Credentials.backend, Credentials.server, Credentials.state)
     )
+    counts: dict[tuple[str, str], ServerCounts] = {}
     with database.read() as session:
-        return {(row[0], row[1]): row[2] for row in session.execute(query)}
+        for backend, server, state, count in session.execute(query):
+            found = counts.setdefault((backend, server), ServerCounts())
+            if state is CredentialsState.DROPPING:
+                found.leaving += count
+            else:
+                found.live += count
+    return counts

@@ -83,11 +83,12 @@ def get_or_create(
     seconds that a new one is to live, instead of its full lifetime. Raises
     ``ParameterInvalid`` when the credential has another one, ``QuotaExceeded`` when
     its project has no room for a new one, ``BackendUnavailable`` when no server can make it,
-    and ``CreationInProgress`` after the creation limit, while the creation goes on.
+    ``BackendFull`` when none has room, and ``CreationInProgress`` after the creation limit,
+    while the creation goes on.
     """
     backend = installation.backends.get(rules.name)
     if backend is None:
-        raise errors.BackendUnavailable(rules.name)
+        raise errors.BackendUnavailable(rules.name, "no server is configured")
     wanted = NewCredentials(caller.principal, backend, type_, public_key, ttl)
     end = time.monotonic() + installation.config.creation_limit_seconds
     pauses = POLLING.pauses()
@@ -112,7 +113,7 @@ def get_or_create(
             continue
         # Another process is making it, or a delete of the last one is going on.
         time.sleep(next(pauses))
-    raise errors.CreationInProgress
+    raise errors.CreationInProgress(cause=f"the slot {wanted.slot} is taken")
 
 
 def _is_abandoned(row: Credentials, now: int) -> bool:
@@ -175,8 +176,8 @@ def _create(
     failpoint("create.intent")
     try:
         finish_creation(installation, row, lease, caller.run_id)
-    except EngineError:
-        raise errors.BackendUnavailable(wanted.backend.name) from None
+    except EngineError as problem:
+        raise errors.BackendUnavailable(wanted.backend.name, str(problem.args[0])) from None
     except ClaimLost:
         # This process was paused too long; another one took over and finishes it.
         return None
@@ -195,8 +196,8 @@ def _take_over_creation(installation: Installation, row: Credentials) -> bool:
             return True
     try:
         finish_creation(installation, row, lease)
-    except EngineError:
-        raise errors.BackendUnavailable(row.backend) from None
+    except EngineError as problem:
+        raise errors.BackendUnavailable(row.backend, str(problem.args[0])) from None
     except ClaimLost:
         return False
     return True
@@ -245,7 +246,8 @@ def _record_intent(
     """Commit the row that names the objects to be made, already claimed by this process.
 
     ``now`` is the database's time. Raises ``IntegrityError`` when a row stands in the slot,
-    ``QuotaExceeded``, and ``BackendUnavailable`` when no server takes the credential.
+    ``QuotaExceeded``, and ``BackendUnavailable`` or ``BackendFull`` when no server takes the
+    credential.
     """
     owner, backend = wanted.owner, wanted.backend
     person = person_name_part(owner.person_id, owner.token_id)
@@ -255,8 +257,6 @@ def _record_intent(
         backend.placements(wanted.type),
         _server_of_person(installation, person) if shared else None,
     )
-    if server is None:
-        raise errors.BackendUnavailable(backend.name)
     row = new_row(installation, wanted, server, now)
     seconds = installation.config.claim_seconds
     start = time.monotonic()

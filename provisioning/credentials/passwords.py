@@ -113,7 +113,7 @@ def _takes(installation: Installation, row: Credentials) -> bool:
 
 def _unavailable(row: Credentials, problem: EngineError) -> errors.BackendUnavailable:
     log.warning("password_not_set", credentials=row.id, failure=str(problem.args[0]))
-    return errors.BackendUnavailable(row.backend)
+    return errors.BackendUnavailable(row.backend, str(problem.args[0]))
 
 
 # The claim ------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def _take_turn(installation: Installation, row: Credentials) -> _Turn:
             if turn := _try_to_take(installation, session, row):
                 return turn
         if time.monotonic() > end:
-            raise errors.BackendUnavailable(row.backend)
+            raise errors.BackendUnavailable(row.backend, "another password is being set")
         time.sleep(next(pauses))
 
 
@@ -174,7 +174,7 @@ def _set(
             record_events(session, _events(action, rows, caller))
     except ClaimLost:
         # This process was paused for too long; another one sets it.
-        raise errors.BackendUnavailable(row.backend) from None
+        raise errors.BackendUnavailable(row.backend, "the process was paused") from None
     failpoint("password.confirmed")
     log.info("password_set", credentials=row.id, server=row.server, action=action)
     for name, value in columns.items():

@@ -86,8 +86,8 @@ def _view_in_use(
             in_use = activity is not None and activity["connections"] > 0
         else:
             in_use = backend.in_use(spec_of(row))
-    except EngineError:
-        raise errors.BackendUnavailable(row.backend) from None
+    except EngineError as problem:
+        raise errors.BackendUnavailable(row.backend, str(problem.args[0])) from None
     view = view_of(installation, principal, row, now)
     return replace(view, in_use=in_use, activity=activity)
 
@@ -132,7 +132,7 @@ def exists(installation: Installation, row: Credentials) -> bool:
         return backend_of(installation, row).exists(spec_of(row))
     except EngineError as problem:
         log.warning("look_failed", credentials=row.id, failure=str(problem.args[0]))
-        raise errors.BackendUnavailable(row.backend) from None
+        raise errors.BackendUnavailable(row.backend, str(problem.args[0])) from None
 
 
 def view_of(
@@ -143,8 +143,8 @@ def view_of(
     spec = complete_spec_of(installation, row)
     try:
         details = backend_of(installation, row).describe(spec, password)
-    except EngineError:
-        raise errors.BackendUnavailable(row.backend) from None
+    except EngineError as problem:
+        raise errors.BackendUnavailable(row.backend, str(problem.args[0])) from None
     extendable = can_extend(
         lifetime_in(installation.config, row, principal),
         now,

@@ -58,8 +58,8 @@ def prolong(installation: Installation, row: Credentials) -> dict[str, Any]:
     """
     try:
         issued = backend_of(installation, row).prolong(spec_of(row))
-    except EngineError:
-        raise BackendUnavailable(row.backend) from None
+    except EngineError as problem:
+        raise BackendUnavailable(row.backend, str(problem.args[0])) from None
     return issued_columns(installation, issued)
 
 

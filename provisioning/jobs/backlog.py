@@ -24,13 +24,17 @@ def require_queue_space(installation: Installation, project_id: str) -> None:
     waiting = select(Job.id).where(Job.status == JobStatus.WAITING)
     config = installation.config
     limits = (
-        (config.waiting_jobs_per_project, waiting.where(Job.project_id == project_id)),
-        (config.waiting_jobs, waiting),
+        (
+            "WAITING_JOBS_PER_PROJECT",
+            config.waiting_jobs_per_project,
+            waiting.where(Job.project_id == project_id),
+        ),
+        ("WAITING_JOBS", config.waiting_jobs, waiting),
     )
     with installation.database.read() as session:
-        for limit, query in limits:
+        for name, limit, query in limits:
             if limit and session.scalars(query.offset(limit - 1).limit(1)).first() is not None:
-                raise errors.QueueFull
+                raise errors.QueueFull(cause=f"project {project_id} meets {name}, {limit}")
 
 
 @dataclass(frozen=True)

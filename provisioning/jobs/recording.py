@@ -141,7 +141,7 @@ def _record(
         session.flush()
     except IntegrityError:
         # The ticket service gave a number a second time: it is not to be relied on now.
-        raise errors.TokenServiceUnavailable from None
+        raise errors.TokenServiceUnavailable(cause="it gave a job's number twice") from None
     record_job_event(session, Action.JOB_ACCEPTED, job, token_id=author)
     return job
 

@@ -37,6 +37,14 @@ class JobWatch:
         self._change = threading.Condition()
         self._watched: dict[int, _Watched] = {}
         self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """End all waits before their time, now and from now on."""
+        with self._change:
+            self._closed = True
+            for watched in self._watched.values():
+                watched.ended.set()
 
     def wait(self, job: Job, seconds: float) -> Job:
         """Return the job once it is finished, or as it is after ``seconds``.
@@ -57,6 +65,8 @@ class JobWatch:
         with self._change:
             watched = self._watched.setdefault(job_id, _Watched())
             watched.waiters += 1
+            if self._closed:
+                watched.ended.set()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
                 self._thread.start()

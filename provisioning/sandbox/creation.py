@@ -37,7 +37,7 @@ from provisioning.credentials.reconcile import (
     values_for_retry,
 )
 from provisioning.credentials.specs import spec_of
-from provisioning.errors import QuotaExceeded
+from provisioning.errors import BackendFull, BackendUnavailable, QuotaExceeded
 from provisioning.installation import Installation
 from provisioning.jobs.claiming import SLOT_BUSY, Claimed
 from provisioning.jobs.outcomes import (
@@ -199,9 +199,10 @@ class Creation:
     def _record_intent(self, type_: str, order: Order) -> tuple[Credentials, Lease]:
         """Commit the row that names what is to be made, claimed, with the job in charge."""
         installation, backend, job = self._installation, self._backend, self._job
-        server = installation.loads.choose(backend.name, backend.placements(type_), None)
-        if server is None:
-            raise EngineUnavailable(f"no server of backend {backend.name} takes a {type_}")
+        try:
+            server = installation.loads.choose(backend.name, backend.placements(type_), None)
+        except (BackendFull, BackendUnavailable) as problem:
+            raise EngineUnavailable(f"backend {backend.name}: {problem.cause}") from None
         owner = Principal(
             job.token_id,
             job.token_description,

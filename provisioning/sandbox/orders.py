@@ -46,7 +46,7 @@ def request_sandbox(
     ``QuotaExceeded``, and ``KeyTaken`` after a request with the same key; nothing is recorded then.
     """
     if rules.name not in installation.backends:
-        raise errors.BackendUnavailable(rules.name)
+        raise errors.BackendUnavailable(rules.name, "no server is configured")
     type_ = request.type if isinstance(request, SandboxRequest) else TRANSFORMATION
     require_queue_space(installation, caller.principal.project_id)
     numbers = take_numbers(installation, caller)

@@ -200,7 +200,7 @@ class Database:
             yield
             return
         if not self._turn.acquire(timeout=PATIENCE):
-            raise StateUnavailable
+            raise StateUnavailable(cause=f"no turn to write for {PATIENCE} s")
         try:
             yield
         finally:
@@ -246,10 +246,11 @@ def _translate_failures() -> Iterator[None]:
     except IntegrityError:
         raise
     except PoolTimeout as problem:
-        raise StateUnavailable from problem
+        raise StateUnavailable(cause="all STATE_CONNECTIONS are in use") from problem
     except DBAPIError as problem:
         if problem.connection_invalidated or _is_outage(problem):
-            raise StateUnavailable from problem
+            # Its text might quote a value.
+            raise StateUnavailable(cause=type(problem.orig).__name__) from problem
         raise
 
 

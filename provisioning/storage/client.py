@@ -41,7 +41,7 @@ class StorageClient:
         )
         number = read_id(str(answer.get("id")))
         if number is None:
-            raise errors.TokenServiceUnavailable
+            raise errors.TokenServiceUnavailable(cause="its answer has no ticket")
         return number
 
     def _call(
@@ -58,8 +58,8 @@ class StorageClient:
                 stream=True,
             ) as answer:
                 return _interpret(answer.status_code, _read_object(answer, end))
-        except (requests.RequestException, HTTPError, AnswerUnreadable):
-            raise errors.TokenServiceUnavailable from None
+        except (requests.RequestException, HTTPError, AnswerUnreadable) as problem:
+            raise errors.TokenServiceUnavailable(cause=type(problem).__name__) from None
 
 
 def _read_object(answer: requests.Response, end: float) -> dict[str, Any]:
@@ -81,4 +81,4 @@ def _interpret(status: int, body: dict[str, Any]) -> dict[str, Any]:
         raise errors.TokenRefused(status, message)
     if status == 503 and body.get("status") == "maintenance":
         raise errors.ProjectDisabled(str(body.get("reason") or message))
-    raise errors.TokenServiceUnavailable
+    raise errors.TokenServiceUnavailable(cause=f"it answers {status}")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from api import job_stream
+from api.waiting import WaitingRoom
 from provisioning.background.job_runner import run_job
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import accepted_job, finished_job, require_error
@@ -173,6 +174,7 @@ def test_a_stream_to_http_1_0_is_not_chunked(idle: Service) -> None:
 def test_a_silent_stream_is_kept_alive(idle: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     job = start_kill(idle.client())
     monkeypatch.setattr(job_stream, "KEEP_ALIVE", 0)
-    told = list(job_stream._follow(idle.installation.database, job, "the job", 0, 2))
+    database = idle.installation.database
+    told = list(job_stream._follow(WaitingRoom(database, 1, 1), database, job, "the job", 0, 2))
     assert told[0] == "retry: 1000\n\n" and "event: status\n" in told[1]
     assert set(told[2:]) == {": keep-alive\n\n"}

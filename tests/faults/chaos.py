@@ -41,6 +41,7 @@ FAULTS = {
     "F21": "orphans, ghosts, and look-alikes of other installations",
     "F24": "hostile tenants: locks, open and prepared transactions, many tables, reconnecting",
     "F25": "broker (Redis, RabbitMQ) killed, and its connections cut, under load",
+    "F27": "fronts and workers restarted in turn behind nginx and HAProxy",
 }
 #: Read by the tests as they are imported; what the caller's environment says comes first.
 LONG = {

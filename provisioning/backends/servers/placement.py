@@ -6,6 +6,7 @@ import time
 from sqlalchemy import func, select
 
 from provisioning.backends.base import Placement
+from provisioning.errors import BackendFull, BackendUnavailable
 from provisioning.state.database import Database
 from provisioning.state.enums import CredentialsState
 from provisioning.state.models import Credentials
@@ -27,13 +28,14 @@ class ServerLoads:
         self._counts: dict[str, dict[str, int]] = {}
         self._counted: dict[str, float] = {}
 
-    def choose(
-        self, backend: str, placements: list[Placement], preferred: str | None
-    ) -> str | None:
+    def choose(self, backend: str, placements: list[Placement], preferred: str | None) -> str:
         """Return a server's name: ``preferred`` if it takes new ones, else the least loaded.
 
-        Returns None when no server has room.
+        Raises ``BackendUnavailable`` when there is no server to choose from, and ``BackendFull``
+        when none has room.
         """
+        if not placements:
+            raise BackendUnavailable(backend, "no server takes new credentials of the type")
         if len(placements) == 1 and placements[0].capacity is None:
             return placements[0].server
         loads = self._loads(backend)
@@ -43,7 +45,8 @@ class ServerLoads:
             if place.capacity is None or loads.get(place.server, 0) < place.capacity
         ]
         if not free:
-            return None
+            full = ", ".join(f"{place.server} ({place.capacity})" for place in placements)
+            raise BackendFull(backend, f"full by max_credentials: {full}")
         chosen = preferred if preferred in free else min(free, key=lambda n: loads.get(n, 0))
         with self._lock:
             loads[chosen] = loads.get(chosen, 0) + 1

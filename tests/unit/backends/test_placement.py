@@ -9,6 +9,7 @@ from provisioning.backends.servers import placement
 from provisioning.backends.servers.placement import ServerLoads
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import MySQLServer
+from provisioning.errors import BackendFull, BackendUnavailable
 from provisioning.state.bootstrap import prepare_state
 from provisioning.state.database import Database
 from provisioning.state.enums import CredentialsState
@@ -68,8 +69,11 @@ def test_a_full_server_takes_nothing(database: Database) -> None:
     record(database, 1, "one", CredentialsState.ACTIVE)
     loads = ServerLoads(database)
     assert loads.choose("mysql", places(one=1, two=1), "one") == "two"
-    assert loads.choose("mysql", places(one=1, two=1), "one") is None
-    assert loads.choose("mysql", [], None) is None
+    with pytest.raises(BackendFull) as full:
+        loads.choose("mysql", places(one=1, two=1), "one")
+    assert full.value.cause == "full by max_credentials: one (1), two (1)"
+    with pytest.raises(BackendUnavailable):
+        loads.choose("mysql", [], None)
 
 
 def test_loads_are_counted_anew_after_a_while(
@@ -93,4 +97,5 @@ def test_what_is_refused_after_the_choice_does_not_fill_the_server(database: Dat
         assert loads.choose("mysql", places(one=1), None) == "one"
         loads.give_back("mysql", "one")
     assert loads.choose("mysql", places(one=1), None) == "one"
-    assert loads.choose("mysql", places(one=1), None) is None
+    with pytest.raises(BackendFull):
+        loads.choose("mysql", places(one=1), None)
