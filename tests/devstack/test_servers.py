@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg2
 import pymysql
@@ -324,7 +324,12 @@ def test_no_login_of_a_closed_database_can_fill_the_servers_table_of_locks(tmp_p
             server.close_to_tenants("closed")
         with server._connect("closed") as cursor:
             cursor.execute("CREATE USER tenant PASSWORD 'secret'")
-        values = {"host": server.host, "port": server.port, "user": "tenant", "password": "secret"}
+        values: dict[str, Any] = {
+            "host": server.host,
+            "port": server.port,
+            "user": "tenant",
+            "password": "secret",
+        }
         with closing(psycopg2.connect(**values, dbname="closed")) as tenant:
             tenant.autocommit = True
             for lock in ("pg_advisory_lock(1)", "pg_try_advisory_xact_lock_shared(1, 2)"):
