@@ -6,6 +6,7 @@ import threading
 from flask import Flask
 
 from api import (
+    access_log,
     audit,
     backends,
     credentials,
@@ -21,8 +22,7 @@ from api import (
     sandboxes,
 )
 from api.waiting import WaitingRoom
-from provisioning.configuration import config
-from provisioning.configuration.logs import configure_logs
+from provisioning.configuration.starting import load_or_exit
 from provisioning.installation import Installation, build_installation
 from provisioning.orphans.restore import notice_restore
 from provisioning.state import failpoints
@@ -31,8 +31,7 @@ from provisioning.state import failpoints
 def create_app(installation: Installation | None = None) -> Flask:
     """Build the application; without an installation, one from the environment."""
     if installation is None:
-        settings = config.load()
-        configure_logs(settings.log_format, settings.log_level)
+        settings = load_or_exit()
         failpoints.watch(settings.provisioning_failpoints)
         installation = build_installation(settings)
         notice_restore(installation)
@@ -51,6 +50,8 @@ def create_app(installation: Installation | None = None) -> Flask:
         installation.config.waiting_requests,
         installation.config.streams,
     )
+    if installation.config.access_log:
+        access_log.install(app)
     requests.install(app)
     responses.install(app)
     _spare_the_collector()

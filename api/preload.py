@@ -5,4 +5,28 @@ memory, and one that died is replaced without loading it all again. Each makes a
 its own: connections and threads must not be shared.
 """
 
+from typing import Any
+
+from gunicorn import glogging
+
 import api.app  # noqa: F401
+from provisioning.configuration.starting import load_or_exit, log_start
+
+_config = load_or_exit()
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]
+    """Writes what Gunicorn has to say the way the service does."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+logger_class = Logger
+
+
+def when_ready(server: Any) -> None:
+    """Say that the sockets are open."""
+    log_start(_config, "web", listening=[str(listener) for listener in server.LISTENERS])

@@ -93,7 +93,9 @@ def authenticate() -> Caller:
     token = Secret(request.headers.get("X-StorageApi-Token", "").strip())
     if not token.reveal():
         raise errors.TokenMissing
-    return Caller(installation().tokens.verify(token), token, run_id())
+    g.caller = Caller(installation().tokens.verify(token), token, run_id())
+    caller: Caller = g.caller
+    return caller
 
 
 def authenticate_operator() -> Operator:

@@ -7,9 +7,6 @@ from celery.app.amqp import AMQP
 from celery.signals import setup_logging
 from kombu.connection import Connection
 
-from provisioning.configuration import config
-from provisioning.configuration.logs import configure_logs
-
 #: Seconds between two tries to reach a lost broker.
 LONGEST_PAUSE = 2
 
@@ -57,6 +54,4 @@ app.config_from_object("celeryconfig")
 
 @setup_logging.connect
 def _keep_our_logs(**_: Any) -> None:
-    """Log the way the front does instead of Celery's way."""
-    settings = config.load()
-    configure_logs(settings.log_format, settings.log_level)
+    """Keep Celery from setting up logs of its own."""

@@ -296,6 +296,7 @@ class Settings:
     provisioning_failpoints: str = _setting(
         _text, "", "For tests alone: directory with the fail-points that are armed; empty: none."
     )
+    access_log: bool = _setting(_switch, "on", "Log a line for each request.")
     log_format: str = _setting(_choice("console", "json"), "console", "Form of the log lines.")
     log_level: str = _setting(
         _choice("debug", "info", "warning", "error"), "info", "Least level to log."
