@@ -171,7 +171,9 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     # Passwords ----------------------------------------------------------------------
 
-    def takes_password(self, spec: Spec, password: Secret) -> bool:
+    def lets_in(self, spec: Spec, password: Secret) -> bool:
+        if not self.exists(spec):
+            return False
         try:
             _verify_login(self._servers[spec.server], spec, password)
         except EngineError:

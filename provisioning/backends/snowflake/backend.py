@@ -158,7 +158,9 @@ class SnowflakeBackend(SQLBackend[Server]):
 
     # Passwords ----------------------------------------------------------------------
 
-    def takes_password(self, spec: Spec, password: Secret) -> bool:
+    def lets_in(self, spec: Spec, password: Secret) -> bool:
+        if not self.exists(spec):
+            return False
         try:
             verify_logins(self._servers[spec.server], spec, password)
         except EngineError:
