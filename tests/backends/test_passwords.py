@@ -1,5 +1,6 @@
 """Passwords of logins that owners change, and new ones (contract 5.7), on every engine."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,3 +118,14 @@ def test_a_login_whose_connections_are_all_taken_is_in_step(case: Case) -> None:
     with case.session(spec, password):
         assert backend.lets_in(spec, password)
         assert not backend.lets_in(spec, generate_password())
+
+
+@pytest.mark.parametrize("case", ["postgresql writer"], indirect=True)
+def test_a_new_password_leaves_the_end_that_an_extend_has_moved(case: PostgresCase) -> None:
+    backend = backend_of(case)
+    spec, _ = case.made()
+    backend.prolong(replace(spec, expires_at=4_000_000_000_000))
+    before = case.admin("SELECT valuntil FROM pg_user WHERE usename = %s", spec.user_name)
+    early = replace(spec, expires_at=2_000_000_000_000)
+    backend.set_password(early, generate_password(), lease(token=2), end_sessions=False)
+    assert before == case.admin("SELECT valuntil FROM pg_user WHERE usename = %s", spec.user_name)

@@ -16,7 +16,7 @@ from provisioning.configuration import config
 from provisioning.configuration.catalog import backend_rules
 from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.configuration.servers import url_key
-from provisioning.credentials import reconcile
+from provisioning.credentials import changes, reconcile
 from provisioning.credentials.changes import reset_password
 from provisioning.credentials.creation import get_or_create
 from provisioning.credentials.reading import find_by_id
@@ -24,6 +24,7 @@ from provisioning.errors import BackendUnavailable
 from provisioning.installation import Installation, build_installation
 from provisioning.state import failpoints
 from provisioning.state.bootstrap import prepare_state
+from provisioning.state.models import Credentials
 from tests.faults.engines.base import Engine
 from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.stack import Points, wait_stopped
@@ -177,3 +178,18 @@ def test_a_login_of_its_own_that_is_refused_is_not_waited_for(
     finally:
         mysql.run("DROP USER ''@'127.0.0.1'")
     installation.close()
+
+
+@pytest.mark.parametrize("renewing", ["mysql"], indirect=True)
+def test_an_extend_leaves_a_password_that_was_renewed_meanwhile(
+    renewing: Renewing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the server issues a token for an extend, and then others for a new password."""
+
+    def issue_late(installation: Installation, _: Credentials) -> dict[str, Any]:
+        reset_password(installation, renewing.caller, renewing.engine.backend, renewing.id)
+        return {"secret": installation.vault.encrypt(Secret("of-the-extend"))}
+
+    monkeypatch.setattr(changes, "prolong", issue_late)
+    changes.extend(renewing.installation, renewing.caller, renewing.engine.backend, renewing.id)
+    renewing.read()
