@@ -226,8 +226,8 @@ class BulkBackend(Protocol):
 class LoginBackend(Backend, Protocol):
     """An engine whose credentials are logins that can change their own password."""
 
-    def takes_password(self, spec: Spec, password: Secret) -> bool:
-        """Return whether the login lets its owner in with what the state has.
+    def lets_in(self, spec: Spec, password: Secret) -> bool:
+        """Return whether all parts are there and the owner can log in with what the state has.
 
         False when the login failed for whatever reason, an outage among them.
         """

@@ -104,8 +104,10 @@ def extend(
         locked.expires_at = expiry(lifetime, locked.touched_at, locked.created_at)
         locked.grace_until = None
         locked.attend_at = attend_at(installation.config, locked, now)
-        for name, value in issued.items():
-            setattr(locked, name, value)
+        if locked.secret == row.secret:
+            # Otherwise the owner asked for a new one meanwhile, which came later.
+            for name, value in issued.items():
+                setattr(locked, name, value)
         record_extension(session, locked, before, caller.run_id, caller.operator)
     failpoint("extend.committed")
     if locked.protected_until != row.protected_until:

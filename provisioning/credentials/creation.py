@@ -1,7 +1,6 @@
 """Get or create: one live credential per token, backend and type (contract 6.1)."""
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from provisioning.configuration.config import Config
 from provisioning.configuration.secrets import generate_password
 from provisioning.credentials.expiry import retire
 from provisioning.credentials.lifetime import expiry, shortened
-from provisioning.credentials.passwords import require_login
+from provisioning.credentials.passwords import lets_owner_in, mend
 from provisioning.credentials.reading import CredentialsView, exists, view_of
 from provisioning.credentials.reconcile import close_vanished, finish_creation
 from provisioning.credentials.warnings import attend_at
@@ -102,18 +101,29 @@ def get_or_create(
                 return replace(view, quota_warning=warning)
             continue
         if row.state is CredentialsState.ACTIVE:
-            if free_slot_unless_live(installation, row, now):
-                _require_key(row, public_key)
-                with suppress(errors.CredentialsNotFound):
-                    # It raises this when somebody removes it at this moment.
-                    row = require_login(installation, row)
-                    return view_of(installation, caller.principal, row, now)
+            usable = _usable(installation, row, now)
+            if usable is not None:
+                _require_key(usable, public_key)
+                return view_of(installation, caller.principal, usable, now)
             continue
         if _is_abandoned(row, now) and _take_over_creation(installation, row):
             continue
         # Another process is making it, or a delete of the last one is going on.
         time.sleep(next(pauses))
     raise errors.CreationInProgress(cause=f"the slot {wanted.slot} is taken")
+
+
+def _usable(installation: Installation, row: Credentials, now: int) -> Credentials | None:
+    """Return an active row that its owner can use, mended if need be; None if it is over."""
+    if not _is_over(row, now) and lets_owner_in(installation, row):
+        return row
+    if not free_slot_unless_live(installation, row, now):
+        return None
+    try:
+        return mend(installation, row)
+    except errors.CredentialsNotFound:
+        # Somebody removes it at this moment.
+        return None
 
 
 def _is_abandoned(row: Credentials, now: int) -> bool:
@@ -136,9 +146,13 @@ def read_slot(installation: Installation, slot: str) -> tuple[Credentials | None
     return row, int(now)
 
 
+def _is_over(row: Credentials, now: int) -> bool:
+    return row.ends_at is not None and row.ends_at <= now
+
+
 def free_slot_unless_live(installation: Installation, row: Credentials, now: int) -> bool:
     """Return whether an active row can be handed out; otherwise free its slot for a new one."""
-    if row.ends_at is not None and row.ends_at <= now:
+    if _is_over(row, now):
         with installation.database.write() as session:
             retire(session, row)
         return False

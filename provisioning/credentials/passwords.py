@@ -9,6 +9,7 @@ of what has the password: the credential, or the login that several share.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -71,49 +72,43 @@ def settle(installation: Installation, row: Credentials) -> Credentials:
     """
     if row.pending_secret is None:
         return row
-    return _mend(installation, row)
+    return mend(installation, row)
 
 
-def require_login(installation: Installation, row: Credentials) -> Credentials:
-    """Return an active row whose owner can log in, and mend the login if it is out of step.
+def lets_owner_in(installation: Installation, row: Credentials) -> bool:
+    """Return whether an active row's objects are there and its owner can log in.
+
+    Raises ``BackendUnavailable``.
+    """
+    return row.pending_secret is None and _lets_in(installation, row)
+
+
+def mend(installation: Installation, row: Credentials) -> Credentials:
+    """Bring the row's password in force on the server if it is not; return the row with it.
 
     Raises what `renew_password` does.
     """
-    if row.pending_secret is None and _takes(installation, row):
-        return row
-    return _mend(installation, row)
-
-
-def settle_shared_login(installation: Installation, row: Credentials) -> None:
-    """Bring the password of a login that a new row shares in force on its server.
-
-    Raises what `renew_password` does.
-    """
-    _mend(installation, row)
-
-
-def _mend(installation: Installation, row: Credentials) -> Credentials:
     turn = _take_turn(installation, row)
-    if turn.pending is None and _takes(installation, turn.row):
-        # Another process has mended it meanwhile.
-        with installation.database.write() as session:
-            turn.lease.close(session)
+    in_force = False
+    try:
+        # Another process may have mended it meanwhile.
+        in_force = turn.pending is None and _lets_in(installation, turn.row)
+    except errors.BackendUnavailable:
+        _give_back(installation, turn)
+        raise
+    if in_force:
+        _give_back(installation, turn)
         return turn.row
     return _set(installation, turn, turn.pending or turn.secret, Action.PASSWORD_MENDED)
 
 
-def _takes(installation: Installation, row: Credentials) -> bool:
+def _lets_in(installation: Installation, row: Credentials) -> bool:
     password = installation.vault.decrypt(row.secret)
     try:
         backend = cast(LoginBackend, backend_of(installation, row))
-        return backend.takes_password(complete_spec_of(installation, row), password)
+        return backend.lets_in(complete_spec_of(installation, row), password)
     except EngineError as problem:
-        raise _unavailable(row, problem) from None
-
-
-def _unavailable(row: Credentials, problem: EngineError) -> errors.BackendUnavailable:
-    log.warning("password_not_set", credentials=row.id, failure=str(problem.args[0]))
-    return errors.BackendUnavailable(row.backend, str(problem.args[0]))
+        raise errors.BackendUnavailable(row.backend, str(problem.args[0])) from None
 
 
 # The claim ------------------------------------------------------------------------------
@@ -150,6 +145,11 @@ def _try_to_take(installation: Installation, session: Session, row: Credentials)
         return None
     pending = vault.decrypt(found.pending_secret) if found.pending_secret else None
     return _Turn(lease, current, vault.decrypt(found.secret), pending)
+
+
+def _give_back(installation: Installation, turn: _Turn) -> None:
+    with suppress(ClaimLost), installation.database.write() as session:
+        turn.lease.close(session)
 
 
 # The change -----------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def _tell(
             columns = {"pending_secret": None} if refused and turn.pending is None else {}
             with installation.database.write() as session:
                 _write(session, turn, claim_until=None, **columns)
-            raise _unavailable(turn.row, problem) from None
+            raise errors.BackendUnavailable(turn.row.backend, str(problem.args[0])) from None
     return {"secret": sealed, **issued_columns(installation, issued), "pending_secret": None}
 
 

@@ -25,7 +25,7 @@ from provisioning.backends.base import (
 )
 from provisioning.configuration.backoff import Backoff
 from provisioning.credentials.observation import require_requested
-from provisioning.credentials.passwords import settle_shared_login
+from provisioning.credentials.passwords import mend
 from provisioning.credentials.specs import backend_of, complete_spec_of, issued_columns, spec_of
 from provisioning.errors import BackendUnavailable, ProvisioningError
 from provisioning.installation import Installation
@@ -102,8 +102,11 @@ def _make(installation: Installation, row: Credentials, lease: Lease) -> IssuedP
     try:
         return backend.create(spec, installation.vault.decrypt(row.secret), lease)
     except LoginRefused as refusal:
+        if row.login_id is None:
+            raise
+        # Another of its credentials may have got a new password, or its owner changed it.
         try:
-            settle_shared_login(installation, row)
+            mend(installation, row)
         except ProvisioningError:
             raise refusal from None
         return None

@@ -1,5 +1,6 @@
 """Passwords of logins that owners change, and new ones (contract 5.7), on every engine."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,13 +38,13 @@ def test_a_new_password_replaces_the_old_one_and_sessions_stay(case: Case) -> No
     with case.session(spec, old) as connection:
         backend.set_password(spec, new, lease(token=2), end_sessions=False)
         assert query(connection, "SELECT 1") == [(1,)]
-    assert backend.takes_password(spec, new)
-    assert not backend.takes_password(spec, old)
+    assert backend.lets_in(spec, new)
+    assert not backend.lets_in(spec, old)
     with case.session(spec, new) as connection:
         query(connection, "CREATE TABLE t (a INT)")
     # Again, as after a process that died behind the server's answer.
     backend.set_password(spec, new, lease(token=3), end_sessions=False)
-    assert backend.takes_password(spec, new)
+    assert backend.lets_in(spec, new)
 
 
 def test_sessions_end_with_the_old_password_where_that_is_asked_for(case: Case) -> None:
@@ -63,12 +64,12 @@ def test_sessions_end_with_the_old_password_where_that_is_asked_for(case: Case) 
 def test_an_owners_own_change_is_seen_and_mended(case: Case) -> None:
     backend = backend_of(case)
     spec, password = case.made()
-    assert backend.takes_password(spec, password)
+    assert backend.lets_in(spec, password)
     with case.session(spec, password) as connection:
         query(connection, own_change(case, "Changed-by-me-1"))
-    assert not backend.takes_password(spec, password)
+    assert not backend.lets_in(spec, password)
     backend.set_password(spec, password, lease(token=2), end_sessions=False)
-    assert backend.takes_password(spec, password)
+    assert backend.lets_in(spec, password)
     case.connect(spec, password).close()
 
 
@@ -82,7 +83,7 @@ def test_an_owners_open_change_does_not_hold_up_a_new_password(case: PostgresCas
         backend.set_password(spec, new, lease(token=2), end_sessions=False)
         with pytest.raises(case.error):
             query(connection, "SELECT 1")
-    assert backend.takes_password(spec, new)
+    assert backend.lets_in(spec, new)
 
 
 def test_a_holder_whose_claim_ran_out_sets_no_password(case: Case) -> None:
@@ -90,7 +91,7 @@ def test_a_holder_whose_claim_ran_out_sets_no_password(case: Case) -> None:
     spec, password = case.made()
     with pytest.raises(ClaimLost):
         backend.set_password(spec, generate_password(), lease(seconds=-1), end_sessions=True)
-    assert backend.takes_password(spec, password)
+    assert backend.lets_in(spec, password)
 
 
 @pytest.mark.parametrize("case", ["mysql sandbox"], indirect=True)
@@ -100,8 +101,8 @@ def test_another_sandbox_of_a_person_leaves_the_password_of_their_login(case: My
     second = case.spec(person="7")
     with pytest.raises(LoginRefused):
         backend.create(second, generate_password(), lease())
-    assert backend.takes_password(first, password)
-    assert backend.takes_password(second, password)
+    assert backend.lets_in(first, password)
+    assert backend.lets_in(second, password)
     case.connect(second, password).close()
 
 
@@ -115,5 +116,16 @@ def test_a_login_whose_connections_are_all_taken_is_in_step(case: Case) -> None:
     else:
         case.admin(f'ALTER USER "{spec.user_name}" CONNECTION LIMIT 1')
     with case.session(spec, password):
-        assert backend.takes_password(spec, password)
-        assert not backend.takes_password(spec, generate_password())
+        assert backend.lets_in(spec, password)
+        assert not backend.lets_in(spec, generate_password())
+
+
+@pytest.mark.parametrize("case", ["postgresql writer"], indirect=True)
+def test_a_new_password_leaves_the_end_that_an_extend_has_moved(case: PostgresCase) -> None:
+    backend = backend_of(case)
+    spec, _ = case.made()
+    backend.prolong(replace(spec, expires_at=4_000_000_000_000))
+    before = case.admin("SELECT valuntil FROM pg_user WHERE usename = %s", spec.user_name)
+    early = replace(spec, expires_at=2_000_000_000_000)
+    backend.set_password(early, generate_password(), lease(token=2), end_sessions=False)
+    assert before == case.admin("SELECT valuntil FROM pg_user WHERE usename = %s", spec.user_name)

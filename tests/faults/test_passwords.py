@@ -16,6 +16,7 @@ from provisioning.configuration import config
 from provisioning.configuration.catalog import backend_rules
 from provisioning.configuration.secrets import Secret, generate_key
 from provisioning.configuration.servers import url_key
+from provisioning.credentials import changes, reconcile
 from provisioning.credentials.changes import reset_password
 from provisioning.credentials.creation import get_or_create
 from provisioning.credentials.reading import find_by_id
@@ -23,13 +24,16 @@ from provisioning.errors import BackendUnavailable
 from provisioning.installation import Installation, build_installation
 from provisioning.state import failpoints
 from provisioning.state.bootstrap import prepare_state
+from provisioning.state.models import Credentials
 from tests.faults.engines.base import Engine
+from tests.faults.engines.mysql import MySQLEngine
 from tests.faults.stack import Points, wait_stopped
 from tests.support.deadlines import DEADLINE
 
 #: Where it can die, in their order; Snowflake has no lock to take.
 STEPS = ("proposed", "locked", "set", "told", "confirmed")
 UNAVAILABLE = 3
+KEY = generate_key().reveal()
 
 
 def renew(environment: dict[str, str], token: str, backend: str, id_: str, points: str) -> None:
@@ -89,26 +93,35 @@ class Renewing:
         return view.details
 
 
+def environment_of(directory: Path, engine: Engine) -> dict[str, str]:
+    return {
+        "STATE_URL": f"sqlite:///{directory}/state.db",
+        "BROKER_URL": "redis://127.0.0.1:1/0",
+        "ENCRYPTION_KEYS": KEY,
+        "CLAIM_SECONDS": "2",
+        url_key(engine.backend): engine.url,
+    }
+
+
+def installed(directory: Path, engine: Engine) -> tuple[Installation, Caller]:
+    """Return an installation on the engine, and a caller with a token of it."""
+    installation = build_installation(config.load(environment_of(directory, engine)))
+    prepare_state(installation.database)
+    _, token = LocalTokens(installation.database).create(
+        project_id="70", project_name="Password", person_id="7", description="x", features=[]
+    )
+    return installation, Caller(installation.tokens.verify(token), token, "")
+
+
 @pytest.fixture(params=["mysql", "postgresql", "redshift-workspace", "snowflake"])
 def renewing(
     request: pytest.FixtureRequest, tmp_path: Path, engines: dict[str, Engine]
 ) -> Iterator[Renewing]:
     engine = engines[request.param]
-    environment = {
-        "STATE_URL": f"sqlite:///{tmp_path}/state.db",
-        "BROKER_URL": "redis://127.0.0.1:1/0",
-        "ENCRYPTION_KEYS": generate_key().reveal(),
-        "CLAIM_SECONDS": "2",
-        url_key(engine.backend): engine.url,
-    }
-    installation = build_installation(config.load(environment))
-    prepare_state(installation.database)
-    _, token = LocalTokens(installation.database).create(
-        project_id="70", project_name="Password", person_id="7", description="x", features=[]
-    )
-    caller = Caller(installation.tokens.verify(token), token, "")
+    installation, caller = installed(tmp_path, engine)
     made = get_or_create(installation, caller, backend_rules(engine.backend), "sandbox")
     points = Points(tmp_path / "points")
+    environment = environment_of(tmp_path, engine)
     yield Renewing(engine, environment, installation, caller, str(made.id), points)
     installation.close()
 
@@ -150,3 +163,33 @@ def test_a_process_that_was_paused_sets_no_password_that_is_over(renewing: Renew
     late.join(DEADLINE)
     assert late.exitcode == UNAVAILABLE
     assert renewing.read()["password"] == last
+
+
+def test_a_login_of_its_own_that_is_refused_is_not_waited_for(
+    tmp_path: Path, mysql: MySQLEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who makes a credential has its claim, so nobody else sets its password."""
+    installation, caller = installed(tmp_path, mysql)
+    monkeypatch.setattr(reconcile, "mend", lambda *_: pytest.fail("it was waited for"))
+    mysql.run("CREATE USER ''@'127.0.0.1'")
+    try:
+        with pytest.raises(BackendUnavailable):
+            get_or_create(installation, caller, backend_rules("mysql"), "transformations")
+    finally:
+        mysql.run("DROP USER ''@'127.0.0.1'")
+    installation.close()
+
+
+@pytest.mark.parametrize("renewing", ["mysql"], indirect=True)
+def test_an_extend_leaves_a_password_that_was_renewed_meanwhile(
+    renewing: Renewing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the server issues a token for an extend, and then others for a new password."""
+
+    def issue_late(installation: Installation, _: Credentials) -> dict[str, Any]:
+        reset_password(installation, renewing.caller, renewing.engine.backend, renewing.id)
+        return {"secret": installation.vault.encrypt(Secret("of-the-extend"))}
+
+    monkeypatch.setattr(changes, "prolong", issue_late)
+    changes.extend(renewing.installation, renewing.caller, renewing.engine.backend, renewing.id)
+    renewing.read()

@@ -23,22 +23,25 @@ def native_hash(password: Secret) -> str:
     return "*" + hashlib.sha1(inner, usedforsecurity=False).hexdigest().upper()
 
 
-def stored_password(run: Statements, server: Server, spec: Spec) -> str | None:
-    """Return the hash that alone decides about a login; None where it is of another kind."""
+def open_login(server: Server) -> str:
+    """Return a query of a login by host and name: nothing if it is missing or locked.
+
+    It has the hash of the password if that alone decides, and an empty text otherwise.
+    """
     if server.is_mariadb:
-        found = (
-            "JSON_VALUE(Priv, '$.authentication_string') FROM mysql.global_priv "
-            "WHERE JSON_VALUE(Priv, '$.plugin') = 'mysql_native_password' "
+        return (
+            "SELECT IF(JSON_VALUE(Priv, '$.plugin') = 'mysql_native_password' "
             "AND JSON_VALUE(Priv, '$.password_last_changed') <> 0 "
-            "AND NOT JSON_EXISTS(Priv, '$.auth_or')"
+            "AND NOT JSON_EXISTS(Priv, '$.auth_or'), "
+            "COALESCE(JSON_VALUE(Priv, '$.authentication_string'), ''), '') "
+            "FROM mysql.global_priv WHERE Host = %s AND User = %s "
+            "AND COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0) = 0"
         )
-    else:
-        found = (
-            "authentication_string FROM mysql.user "
-            "WHERE plugin = 'mysql_native_password' AND password_expired = 'N'"
-        )
-    rows = run(f"SELECT {found} AND Host = %s AND User = %s", ANY_HOST, spec.user_name)
-    return str(rows[0][0]) if rows else None
+    return (
+        "SELECT IF(plugin = 'mysql_native_password' AND password_expired = 'N', "
+        "authentication_string, '') FROM mysql.user "
+        "WHERE Host = %s AND User = %s AND account_locked = 'N'"
+    )
 
 
 def grant_pattern(server: Server, spec: Spec) -> str:

@@ -27,7 +27,7 @@ from provisioning.backends.mysql.accounts import (
     count_databases,
     grant_pattern,
     native_hash,
-    stored_password,
+    open_login,
 )
 from provisioning.backends.mysql.check import check_server, explain
 from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
@@ -175,13 +175,12 @@ class MySQLBackend(PasswordSQLBackend[Server]):
 
     # Passwords ----------------------------------------------------------------------
 
-    def takes_password(self, spec: Spec, password: Secret) -> bool:
+    def lets_in(self, spec: Spec, password: Secret) -> bool:
         server = self._servers[spec.server]
-        with server.statements() as run:
-            stored = stored_password(run, server, spec)
+        complete, stored = self._look(server, spec)
         # A look is cheaper than a login, where the password can be compared.
-        if stored == native_hash(password):
-            return True
+        if not complete or stored == native_hash(password):
+            return complete
         try:
             _verify_login(server, spec, password)
         except EngineError:
@@ -210,21 +209,15 @@ class MySQLBackend(PasswordSQLBackend[Server]):
     # Look ---------------------------------------------------------------------------
 
     def exists(self, spec: Spec) -> bool:
-        server = self._servers[spec.server]
+        complete, _ = self._look(self._servers[spec.server], spec)
+        return complete
+
+    def _look(self, server: Server, spec: Spec) -> tuple[bool, str | None]:
+        """Return whether all parts are there, and the stored password as `native_hash` has it."""
         with server.statements() as run:
-            if server.is_mariadb:
-                logins = (
-                    "SELECT COUNT(*) FROM mysql.global_priv WHERE Host = %s AND User = %s "
-                    "AND COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0) = 0"
-                )
-            else:
-                logins = (
-                    "SELECT COUNT(*) FROM mysql.user WHERE Host = %s AND User = %s "
-                    "AND account_locked = 'N'"
-                )
-            ((databases, users, grants),) = run(
+            ((databases, login, grants),) = run(
                 "SELECT (SELECT COUNT(*) FROM information_schema.schemata "
-                f"WHERE schema_name = %s), ({logins}), "
+                f"WHERE schema_name = %s), ({open_login(server)}), "
                 "(SELECT COUNT(*) FROM mysql.db WHERE Host = %s AND User = %s AND Db = %s)",
                 spec.object_name,
                 ANY_HOST,
@@ -233,7 +226,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
                 spec.user_name,
                 granted_database(spec.object_name, wildcards=server.grant_wildcards),
             )
-        return bool(databases and users and grants)
+        return bool(databases and login is not None and grants), login or None
 
     def in_use(self, spec: Spec) -> bool:
         server = self._servers[spec.server]

@@ -171,7 +171,9 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
 
     # Passwords ----------------------------------------------------------------------
 
-    def takes_password(self, spec: Spec, password: Secret) -> bool:
+    def lets_in(self, spec: Spec, password: Secret) -> bool:
+        if not self.exists(spec):
+            return False
         try:
             _verify_login(self._servers[spec.server], spec, password)
         except EngineError:
@@ -182,11 +184,11 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
         self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool
     ) -> None:
         server = self._servers[spec.server]
-        until, limit = _valid_until(spec.expires_at), self._connection_limit(server, spec)
+        limit = self._connection_limit(server, spec)
         with server.statements() as run, Blockers(server, run, spec) as blockers:
             _fence(run, server, spec, lease)
             failpoint("password.locked")
-            change_password(run, spec, password, limit, until, blockers)
+            change_password(run, spec, password, limit, blockers)
             _release(run, server)
         _verify_login(server, spec, password)
         if end_sessions:

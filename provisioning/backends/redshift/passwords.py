@@ -12,9 +12,9 @@ from provisioning.state.failpoints import failpoint
 
 
 def change_password(
-    run: Statements, spec: Spec, password: Secret, options: str, until: str, blockers: Blockers
+    run: Statements, spec: Spec, password: Secret, limit: str, blockers: Blockers
 ) -> None:
-    """Set the password; ``options`` are those of the login beside it, ``until`` its end.
+    """Set the password and the ``limit`` of connections; its end is an extend's alone to move.
 
     A session of the login that has changed its row, and not committed, is ended. Raises
     ``EngineBusy`` after `OUT_SECONDS`.
@@ -27,7 +27,7 @@ def change_password(
             try:
                 # The server logs a statement that fails, so the one with the password comes
                 # when the row is ours and nothing can hold it up any more.
-                run(f"ALTER USER {user} WITH {options} VALID UNTIL %s", until)
+                run(f"ALTER USER {user} WITH {limit}")
                 run(f"ALTER USER {user} WITH PASSWORD %s", password.reveal())
                 run("COMMIT")
             except EngineError:

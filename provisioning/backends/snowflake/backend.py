@@ -5,6 +5,7 @@ the workspace can use what is in it, but only the admin can let others in.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from provisioning.backends.base import (
@@ -158,7 +159,9 @@ class SnowflakeBackend(SQLBackend[Server]):
 
     # Passwords ----------------------------------------------------------------------
 
-    def takes_password(self, spec: Spec, password: Secret) -> bool:
+    def lets_in(self, spec: Spec, password: Secret) -> bool:
+        if not self.exists(spec):
+            return False
         try:
             verify_logins(self._servers[spec.server], spec, password)
         except EngineError:
@@ -170,9 +173,10 @@ class SnowflakeBackend(SQLBackend[Server]):
     ) -> IssuedPassword | None:
         server = self._servers[spec.server]
         user = quote_sql_name(spec.user_name)
-        options = user_options(
-            server.config, spec, password, self._limits[spec.type].statement_seconds
-        )
+        # Its end is left out: an extend at the same moment may have moved it.
+        endless = replace(spec, expires_at=None)
+        seconds = self._limits[spec.type].statement_seconds
+        options = user_options(server.config, endless, password, seconds)
         with server.statements() as run:
             run.change(lease, f"ALTER USER {user} SET {options}")
             failpoint("password.set")
