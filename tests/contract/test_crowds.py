@@ -131,5 +131,4 @@ def test_creates_on_a_stuck_slot_keep_nobody_else_waiting(make_service: ServiceM
             assert slowest(lambda: anonymous.get("/health/live"), 200, 100) < bar(0.5)
             create = lambda: next(others).post("/provisioning/mysql", SANDBOX)  # noqa: E731
             assert slowest(create, 201, 20) < bar(0.5)
-            print(answered)
         assert set(answered) <= {503, 0}

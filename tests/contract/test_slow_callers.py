@@ -73,7 +73,6 @@ def slowest(request: Callable[[], Answer], status: int, times: int) -> float:
         start = time.monotonic()
         assert request().status == status
         seconds.append(time.monotonic() - start)
-    print(f"p50 {sorted(seconds)[times // 2]:.3f} max {max(seconds):.3f}")
     return sorted(seconds)[int(times * 0.99) - 1]
 
 
