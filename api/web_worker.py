@@ -200,6 +200,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _receive(self, connection: Connection) -> None:
         """Take what has come; it may be all of a request."""
+        if connection not in self._reading:
+            # It made room for another one a moment ago.
+            return
         try:
             part = connection.sock.recv(PART)
         except BlockingIOError:
@@ -315,6 +318,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._discard(connection)
 
     def _discard(self, connection: Connection) -> None:
+        if connection not in self._lingering:
+            return
         try:
             part = connection.sock.recv(PART)
         except BlockingIOError:

@@ -69,7 +69,10 @@ MMDEBSTRAP = Software("mmdebstrap", ("mmdebstrap", "debian-archive-keyring"), im
 NGINX = Software("nginx", ("nginx",), lambda: find_program("nginx") is None)
 HAPROXY = Software("haproxy", ("haproxy",), lambda: find_program("haproxy") is None)
 RABBITMQ = Software("rabbitmq", ("rabbitmq-server",), RabbitMQ.missing)
-KNOWN = {software.name: software for software in (MARIADB, POSTGRES, DOCKER, MMDEBSTRAP, RABBITMQ)}
+KNOWN = {
+    software.name: software
+    for software in (MARIADB, POSTGRES, DOCKER, MMDEBSTRAP, RABBITMQ, NGINX, HAPROXY)
+}
 
 
 def provide(*wanted: Software) -> dict[str, Absence]:

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from socket import SHUT_RDWR
 
+from devstack.mariadb import MariaDB
+from devstack.postgres import Postgres
 from tests.contract.conftest import ServiceMaker
 from tests.contract.expectations import accepted_job
 from tests.contract.test_slow_callers import CROWD, slow_callers, slowest
+from tests.contract.test_workspaces import DATABASE
 from tests.support.client import Answer, Client
 from tests.support.deadlines import DEADLINE, LONG_DEADLINE, bar, wait_until
 from tests.support.service import Service
@@ -131,5 +135,33 @@ def test_creates_on_a_stuck_slot_keep_nobody_else_waiting(make_service: ServiceM
             assert slowest(lambda: anonymous.get("/health/live"), 200, 100) < bar(0.5)
             create = lambda: next(others).post("/provisioning/mysql", SANDBOX)  # noqa: E731
             assert slowest(create, 201, 20) < bar(0.5)
-            print(answered)
         assert set(answered) <= {503, 0}
+
+
+def test_creates_on_a_hung_server_keep_nobody_else_waiting(
+    make_service: ServiceMaker, postgres: Postgres, tmp_path: Path
+) -> None:
+    """Creates of another token go to a server that answers."""
+    postgres.ensure_database(DATABASE)
+    login = postgres.database_url(DATABASE).partition("://")[2]
+    hung = MariaDB(tmp_path / "hung-mariadb")
+    hung.start()
+    try:
+        with make_service({"POSTGRESQL_URL": f"postgresql://{login}"}, on=hung) as service:
+            hostile, anonymous = service.client(), service.anonymous()
+            others = iter([service.client() for _ in range(20)])
+
+            def create() -> Answer:
+                return next(others).post("/provisioning/postgresql", SANDBOX)
+
+            assert create().status == 201
+            hung.pause()
+            with hostile_creates(hostile, CROWD) as answered:
+                wait_until(lambda: answered[503], what="the server is missed")
+                assert slowest(lambda: anonymous.get("/health/live"), 200, 100) < bar(0.5)
+                assert slowest(create, 201, 15) < bar(0.5)
+                hung.resume()
+            assert set(answered) <= {201, 503, 0}
+    finally:
+        hung.resume()
+        hung.stop()

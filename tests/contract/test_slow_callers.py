@@ -73,7 +73,6 @@ def slowest(request: Callable[[], Answer], status: int, times: int) -> float:
         start = time.monotonic()
         assert request().status == status
         seconds.append(time.monotonic() - start)
-    print(f"p50 {sorted(seconds)[times // 2]:.3f} max {max(seconds):.3f}")
     return sorted(seconds)[int(times * 0.99) - 1]
 
 
@@ -141,6 +140,27 @@ def receive(connection: socket.socket) -> bytes:
     while part := connection.recv(65536):
         received += part
     return received
+
+
+def test_the_oldest_connection_makes_room_for_a_new_one(make_service: ServiceMaker) -> None:
+    with make_service({"GUNICORN_CMD_ARGS": "--worker-connections 20"}) as service:
+        client = service.anonymous()
+        with slow_callers(client.port, 50):
+            assert slowest(lambda: client.get("/health/live"), 200, 50) < bar(0.5)
+
+
+def test_bodies_that_do_not_end_are_bounded_in_all(front: Service) -> None:
+    """Eight of the largest ones at once; the oldest is refused."""
+    client = front.anonymous()
+    head = f"{HEAD}Content-Length: 100000\r\n\r\n"
+    with ExitStack() as opened:
+        connections = []
+        for _ in range(12):
+            connection = socket.create_connection(("127.0.0.1", client.port), DEADLINE)
+            connections.append(opened.enter_context(connection))
+            connection.sendall(head.encode() + b" " * 90_000)
+        require_refusal(receive(connections[0]), 503, "overloaded")
+        assert client.post("/provisioning/mysql", b" " * 90_000).status == 400
 
 
 # Requests in parts ----------------------------------------------------------------------
