@@ -40,8 +40,9 @@ class Hunt:
 
     def add_setting(self, name: str, value: str) -> None:
         """Hunt for a secret setting: the password of an address, or keys."""
-        url = urlsplit(value)
-        self.add_secret(name, (url.password or "") if url.netloc else value)
+        # The path of a SQLite database is no secret.
+        secret = urlsplit(value).password or "" if "://" in value else value
+        self.add_secret(name, secret)
 
     def add_answer(self, text: str) -> None:
         """Hunt for the secrets that an answer gave to their owner."""

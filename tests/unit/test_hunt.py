@@ -22,6 +22,7 @@ def hunt() -> Hunt:
     hunt.add_secret("token", TOKEN)
     hunt.add_setting("ENCRYPTION_KEYS", KEY)
     hunt.add_setting("MYSQL_URL", "mysql://administrator0123:adminpassword0123@localhost:3306")
+    hunt.add_setting("STATE_URL", "sqlite:////tmp/directory_of_a_test0/state.db")
     return hunt
 
 
@@ -72,5 +73,6 @@ def test_other_text_is_no_secret(hunt: Hunt, tmp_path: Path) -> None:
     file = tmp_path / "state.db"
     file.write_bytes(f"{PASSWORD[:15]} {TOKEN[:20]} {'u' * 20} administrator0123".encode())
     hunt.add_files(file, tmp_path / "missing.log")
+    hunt.add_text("arguments of processes", "--schedule /tmp/directory_of_a_test0/beat")
     hunt.add_text("broker", message('[[42], {"callbacks": null}]'))
     assert not hunt.find()
