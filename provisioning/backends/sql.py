@@ -1,9 +1,10 @@
 """What the backends of databases share, whatever their engine."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from provisioning.backends.base import Health, Placement, ServerObject
+from provisioning.backends.base import EngineError, Health, Placement, ServerObject
 from provisioning.backends.servers.fleet import Fleet
 from provisioning.backends.servers.server import EngineServer, PasswordServer
 from provisioning.configuration.config import Limits
@@ -12,6 +13,15 @@ from provisioning.state.claims import Lease
 
 ServerT = TypeVar("ServerT", bound=EngineServer[Any, Any])
 PasswordServerT = TypeVar("PasswordServerT", bound=PasswordServer[Any, Any])
+
+
+def succeeds(attempt: Callable[[], None]) -> bool:
+    """Return whether an attempt on a server ends without an ``EngineError``."""
+    try:
+        attempt()
+    except EngineError:
+        return False
+    return True
 
 
 class SQLBackend(ABC, Generic[ServerT]):

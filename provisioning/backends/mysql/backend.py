@@ -50,7 +50,7 @@ from provisioning.backends.naming import (
 )
 from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.fleet import DynamicFleet
-from provisioning.backends.sql import PasswordSQLBackend
+from provisioning.backends.sql import PasswordSQLBackend, succeeds
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import MySQLServer
@@ -181,11 +181,7 @@ class MySQLBackend(PasswordSQLBackend[Server]):
         # A look is cheaper than a login, where the password can be compared.
         if not complete or stored == native_hash(password):
             return complete
-        try:
-            _verify_login(server, spec, password)
-        except EngineError:
-            return False
-        return True
+        return succeeds(lambda: _verify_login(server, spec, password))
 
     def set_password(
         self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool

@@ -35,7 +35,7 @@ from provisioning.backends.redshift.removal import (
 from provisioning.backends.redshift.server import Server, Statements, translate
 from provisioning.backends.servers.admin_password import RecordedPasswords, nothing_recorded
 from provisioning.backends.servers.fleet import Fleet
-from provisioning.backends.sql import PasswordSQLBackend
+from provisioning.backends.sql import PasswordSQLBackend, succeeds
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import PostgresServer
@@ -172,13 +172,8 @@ class RedshiftBackend(PasswordSQLBackend[Server]):
     # Passwords ----------------------------------------------------------------------
 
     def lets_in(self, spec: Spec, password: Secret) -> bool:
-        if not self.exists(spec):
-            return False
-        try:
-            _verify_login(self._servers[spec.server], spec, password)
-        except EngineError:
-            return False
-        return True
+        server = self._servers[spec.server]
+        return self.exists(spec) and succeeds(lambda: _verify_login(server, spec, password))
 
     def set_password(
         self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool

@@ -45,7 +45,7 @@ from provisioning.backends.snowflake.server import (
     quote_text,
     schema_name,
 )
-from provisioning.backends.sql import SQLBackend
+from provisioning.backends.sql import SQLBackend, succeeds
 from provisioning.configuration.config import Limits
 from provisioning.configuration.secrets import Secret
 from provisioning.configuration.servers import SnowflakeServer
@@ -160,13 +160,8 @@ class SnowflakeBackend(SQLBackend[Server]):
     # Passwords ----------------------------------------------------------------------
 
     def lets_in(self, spec: Spec, password: Secret) -> bool:
-        if not self.exists(spec):
-            return False
-        try:
-            verify_logins(self._servers[spec.server], spec, password)
-        except EngineError:
-            return False
-        return True
+        server = self._servers[spec.server]
+        return self.exists(spec) and succeeds(lambda: verify_logins(server, spec, password))
 
     def set_password(
         self, spec: Spec, password: Secret, lease: Lease, *, end_sessions: bool
