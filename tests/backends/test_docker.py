@@ -458,6 +458,21 @@ def test_drop_of_what_is_missing_or_half_gone_succeeds(docker_case: DockerCase) 
     assert docker_case.remains(spec) == []
 
 
+def test_networks_that_two_processes_made_together_go_together(docker_case: DockerCase) -> None:
+    """The engine lets several have one name, and then refuses the name as ambiguous."""
+    spec, _ = docker_case.made()
+    docker_case.container(spec).remove(force=True)
+    [network] = docker_case.client.networks.list(names=[spec.object_name])
+    labels = network.attrs["Labels"]
+    for _ in range(2):
+        docker_case.client.networks.create(spec.object_name, labels=labels, check_duplicate=False)
+    assert not docker_case.backend.exists(spec)
+    docker_case.build(spec, by=lease(token=2))
+    docker_case.client.networks.create(spec.object_name, labels=labels, check_duplicate=False)
+    docker_case.backend.drop(spec, lease(token=3))
+    assert docker_case.remains(spec) == []
+
+
 # Inventory ------------------------------------------------------------------------------
 
 

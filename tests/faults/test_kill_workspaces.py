@@ -97,4 +97,5 @@ def test_every_point_of_the_backend_is_used(engines: dict[str, Engine], backend:
         file.read_text() for file in Path(TREE, "provisioning/backends", package).glob("*.py")
     )
     used = {*engine.create, *(point for points in engine.drop.values() for point in points)}
+    used.update(engine.password)
     assert set(re.findall(r'failpoint\("([\w.]+)"\)', source)) == used

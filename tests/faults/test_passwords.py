@@ -132,7 +132,7 @@ def test_the_next_call_has_a_password_that_works_wherever_a_process_dies(
 ) -> None:
     last = renewing.read()["password"]
     for step in STEPS:
-        if (renewing.engine.backend, step) == ("snowflake", "locked"):
+        if step == "locked" and "password.locked" not in renewing.engine.password:
             continue
         renewing.points.arm(f"password.{step}")
         process = renewing.process()

@@ -173,7 +173,7 @@ class DockerBackend:
         if container is None or container.status in ("created", "removing", "dead"):
             return False
         # A running container holds its network; a stopped one does not start without it.
-        return container.status == "running" or owned.network() is not None
+        return container.status == "running" or bool(owned.networks())
 
     def in_use(self, spec: Spec) -> bool:
         tables = self._output(spec, TABLES_COMMAND)
@@ -249,7 +249,7 @@ class DockerBackend:
         was_there = owned.remove_container(lease.check)
         access_ended()
         failpoint("drop.container")
-        owned.remove_network(lease.check)
+        owned.remove_networks(lease.check)
         failpoint("drop.network")
         owned.require_gone()
         if was_there and spec.port is not None:

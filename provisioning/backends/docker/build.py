@@ -100,7 +100,7 @@ class Build:
         self._report("network", NETWORK, "Preparing the network")
         check, port = self._lease.check, self._port
         self._owned.remove_container(check)
-        self._owned.remove_network(check)
+        self._owned.remove_networks(check)
 
         def make() -> str:
             return self._engine.create_network(
@@ -111,7 +111,7 @@ class Build:
                 subnet=self._engine.config.network_of(port),
             )
 
-        self._network_id = self._make_named(make, lambda: self._owned.remove_network(check))
+        self._network_id = self._make_named(make, lambda: self._owned.remove_networks(check))
 
     def _make_container(self) -> None:
         self._report("container", CONTAINER, "Creating the container")
@@ -264,8 +264,7 @@ class Build:
         if self._container_id:
             self._engine.remove_container(self._container_id)
         if self._network_id:
-            network = self._engine.find_network(self._network_id)
-            if network is not None:
+            for network in self._engine.find_networks(self._network_id):
                 self._engine.remove_network(network)
 
 

@@ -7,7 +7,7 @@ slow call holds up no other.
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Network
@@ -130,13 +130,25 @@ class Engine:
             volumes=tuple(m["Name"] for m in found["Mounts"] if m["Type"] == "volume"),
         )
 
-    def find_network(self, name: str) -> Network | None:
+    def find_networks(self, name: str) -> list[Network]:
+        """Return the networks of a name, or of an id.
+
+        There may be several: the engine looks for a name before it makes a network, and requests
+        that come together all find none.
+        """
         with self._calls() as client:
             try:
-                found = client.inspect_network(name)
+                found = [client.inspect_network(name)]
             except NotFound:
-                return None
-        return Network(found["Id"], found["Labels"] or {}, tuple(found.get("Containers") or ()))
+                return []
+            except APIError as problem:
+                if "ambiguous" not in str(problem.explanation):
+                    raise
+                found = _inspect_all(client, name)
+        return [
+            Network(one["Id"], one["Labels"] or {}, tuple(one.get("Containers") or ()))
+            for one in found
+        ]
 
     def find_labelled(self, label: str, value: str) -> list[LabelledObject]:
         """Return the containers, running or not, and the networks that have a label."""
@@ -347,6 +359,17 @@ def translate(problem: Exception, server: str) -> EngineError:
     if response.status_code == 409 and "already" in said:
         return NameTaken(text)
     return EngineRefused(text)
+
+
+def _inspect_all(client: Any, name: str) -> list[dict[str, Any]]:
+    """Return what the engine tells of each network of a name."""
+    found = []
+    # The filter also finds longer names.
+    for one in client.networks(names=[name]):
+        with suppress(NotFound):
+            if one["Name"] == name:
+                found.append(client.inspect_network(one["Id"]))
+    return found
 
 
 def _moment(text: str) -> int:

@@ -33,9 +33,9 @@ class OwnedObjects:
         found = self._engine.find_container(self._name)
         return found if found and self._is_own(found) else None
 
-    def network(self) -> Network | None:
-        found = self._engine.find_network(self._name)
-        return found if found and self._is_own(found) else None
+    def networks(self) -> list[Network]:
+        """Return the networks: more than one after two processes have made it together."""
+        return [found for found in self._engine.find_networks(self._name) if self._is_own(found)]
 
     def remove_container(self, check: Callable[[], None]) -> bool:
         """Remove the container and return whether there was one.
@@ -53,16 +53,15 @@ class OwnedObjects:
                 raise EngineBusy(f"volume {volume} of {self._name} is still there")
         return True
 
-    def remove_network(self, check: Callable[[], None]) -> None:
+    def remove_networks(self, check: Callable[[], None]) -> None:
         """Remove the network, once nothing of ours is in it."""
-        network = self.network()
-        if network is not None:
+        for network in self.networks():
             check()
             self._engine.remove_network(network)
 
     def require_gone(self) -> None:
         """Raise ``EngineBusy`` if anything is left."""
-        if self.container() or self.network():
+        if self.container() or self.networks():
             raise EngineBusy(f"{self._name} is still there")
 
     def _is_own(self, found: Container | Network) -> bool:

@@ -66,6 +66,8 @@ class Engine(ABC):
     create: tuple[str, ...]
     #: Fail-points of a removal, by type, in their order.
     drop: Mapping[str, tuple[str, ...]]
+    #: Fail-points of a new password, in their order.
+    password: tuple[str, ...] = ("password.locked", "password.set")
     #: What somebody can remove by hand of a credential.
     parts: tuple[str, ...]
 

@@ -33,6 +33,8 @@ class SnowflakeEngine(Engine):
     """An account, with an administrator who has just the rights that the service needs."""
 
     backend = "snowflake"
+    # Nothing there fences a process off.
+    password = ("password.set",)
     error = Error
     types = ("sandbox",)
     create = (
