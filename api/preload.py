@@ -13,6 +13,7 @@ import api.app  # noqa: F401
 from provisioning.configuration.starting import load_or_exit, log_start
 
 _config = load_or_exit()
+forwarded_allow_ips = ",".join(_config.trusted_proxies)
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from ipaddress import ip_network
 from typing import Any, TypeVar, cast
 
 from provisioning.configuration.catalog import BACKENDS, BackendRules
@@ -76,6 +77,14 @@ def _backends(value: str) -> tuple[str, ...]:
     return names
 
 
+def _networks(value: str) -> tuple[str, ...]:
+    networks = tuple(part.strip() for part in value.split(",") if part.strip())
+    for network in networks:
+        if network != "*":
+            ip_network(network)
+    return networks
+
+
 def _prefix(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_]{0,8}", value):
         raise ValueError("at most 8 letters, digits or underscores")
@@ -134,6 +143,12 @@ class Settings:
         "",
         "Backends that callers may name, separated by commas; empty: those with a server, and "
         "`mysql`, whose servers can be registered.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        _networks,
+        "127.0.0.1,::1",
+        "Addresses or networks of the proxies in front, separated by commas, whose "
+        "`X-Forwarded-Proto` is believed; `*` is everybody.",
     )
     name_prefix: str | None = _setting(
         _prefix, None, "Start of every object name; unset: a code made once."
