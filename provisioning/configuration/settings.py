@@ -77,6 +77,12 @@ def _backends(value: str) -> tuple[str, ...]:
     return names
 
 
+def _listen(value: str) -> str:
+    if value and not re.fullmatch(r"[^\s:]+:[0-9]{1,5}", value):
+        raise ValueError("write host:port")
+    return value
+
+
 def _networks(value: str) -> tuple[str, ...]:
     networks = tuple(part.strip() for part in value.split(",") if part.strip())
     for network in networks:
@@ -310,6 +316,18 @@ class Settings:
     )
     provisioning_failpoints: str = _setting(
         _text, "", "For tests alone: directory with the fail-points that are armed; empty: none."
+    )
+    metrics_token: Secret = _setting(
+        _secret,
+        "",
+        "What Prometheus sends as its bearer token to `/metrics` of fronts; empty: there is none.",
+        secret=True,
+    )
+    metrics_listen: str = _setting(
+        _listen,
+        "",
+        "Where a worker publishes its metrics, without a token, such as `127.0.0.1:9100`; empty: "
+        "nowhere.",
     )
     access_log: bool = _setting(_switch, "on", "Log a line for each request.")
     log_format: str = _setting(_choice("console", "json"), "console", "Form of the log lines.")
