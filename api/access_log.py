@@ -5,7 +5,7 @@ import time
 import structlog
 from flask import Flask, Response, g, request
 
-from api.requests import ARRIVED, run_id
+from api.requests import arrival, run_id
 from provisioning.access.tokens import Caller
 
 log = structlog.get_logger()
@@ -13,12 +13,7 @@ log = structlog.get_logger()
 
 def install(app: Flask) -> None:
     """Log each request when it is answered."""
-    app.before_request(_note_start)
     app.after_request(_log_answer)
-
-
-def _note_start() -> None:
-    g.arrived = ARRIVED.get() or time.monotonic()
 
 
 def _log_answer(response: Response) -> Response:
@@ -32,7 +27,7 @@ def _log_answer(response: Response) -> Response:
         # Not the path: it may hold whatever a caller sends.
         route=route,
         status=response.status_code,
-        ms=round((time.monotonic() - g.arrived) * 1000),
+        ms=round((time.monotonic() - arrival()) * 1000),
         run_id=run_id() or None,
         token=caller.principal.token_id if caller else None,
         project=caller.principal.project_id if caller else None,

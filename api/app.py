@@ -16,6 +16,7 @@ from api import (
     manage,
     manage_orphans,
     manage_servers,
+    metrics,
     queue,
     requests,
     responses,
@@ -54,6 +55,9 @@ def create_app(installation: Installation | None = None) -> Flask:
         access_log.install(app)
     requests.install(app)
     responses.install(app)
+    if installation.config.metrics_token.reveal():
+        metrics.install(app)
+        app.register_blueprint(metrics.blueprint)
     _spare_the_collector()
     for module in (
         backends,

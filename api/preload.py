@@ -5,14 +5,25 @@ memory, and one that died is replaced without loading it all again. Each makes a
 its own: connections and threads must not be shared.
 """
 
+import os
+import shutil
+import tempfile
 from typing import Any
 
 from gunicorn import glogging
 
-import api.app  # noqa: F401
 from provisioning.configuration.starting import load_or_exit, log_start
 
+#: Where the processes count together. The library reads it as it is loaded, below.
+_counts = tempfile.mkdtemp(prefix="provisioning-metrics-")
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _counts
+
+from prometheus_client import multiprocess  # noqa: E402
+
+import api.app  # noqa: E402, F401
+
 _config = load_or_exit()
+forwarded_allow_ips = ",".join(_config.trusted_proxies)
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
@@ -30,3 +41,13 @@ logger_class = Logger
 def when_ready(server: Any) -> None:
     """Say that the sockets are open."""
     log_start(_config, "web", listening=[str(listener) for listener in server.LISTENERS])
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """Keep the counts of a process that has ended, but not its states."""
+    multiprocess.mark_process_dead(worker.pid, _counts)  # type: ignore[no-untyped-call]
+
+
+def on_exit(_: Any) -> None:
+    """Leave no files behind."""
+    shutil.rmtree(_counts, ignore_errors=True)

@@ -101,11 +101,11 @@ def workers() -> None:
             " ".join(map(str, holder.credentials)),
         )
     print_table(table)
-    answers = _ping()
+    answers = ping_workers()
     click.echo(f"answering over the broker: {', '.join(answers) or 'nobody'}")
 
 
-def _ping() -> list[str]:
+def ping_workers() -> list[str]:
     """Return the Celery workers that answer; none without a broker.
 
     Celery's own command asks them: the domain does not know Celery.

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from provisioning.cli.access import manage_tokens, quotas, tokens
+from provisioning.cli.check import check
 from provisioning.cli.credentials import credentials
 from provisioning.cli.jobs import jobs, workers
 from provisioning.cli.orphans import adopt, observe_group, orphans
@@ -51,6 +52,7 @@ for command in (
     adopt,
     backends,
     certificate,
+    check,
     credentials,
     db,
     jobs,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from ipaddress import ip_network
 from typing import Any, TypeVar, cast
 
 from provisioning.configuration.catalog import BACKENDS, BackendRules
@@ -76,6 +77,20 @@ def _backends(value: str) -> tuple[str, ...]:
     return names
 
 
+def _listen(value: str) -> str:
+    if value and not re.fullmatch(r"[^\s:]+:[0-9]{1,5}", value):
+        raise ValueError("write host:port")
+    return value
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    networks = tuple(part.strip() for part in value.split(",") if part.strip())
+    for network in networks:
+        if network != "*":
+            ip_network(network)
+    return networks
+
+
 def _prefix(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_]{0,8}", value):
         raise ValueError("at most 8 letters, digits or underscores")
@@ -134,6 +149,12 @@ class Settings:
         "",
         "Backends that callers may name, separated by commas; empty: those with a server, and "
         "`mysql`, whose servers can be registered.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        _networks,
+        "127.0.0.1,::1",
+        "Addresses or networks of the proxies in front, separated by commas, whose "
+        "`X-Forwarded-Proto` is believed; `*` is everybody.",
     )
     name_prefix: str | None = _setting(
         _prefix, None, "Start of every object name; unset: a code made once."
@@ -295,6 +316,18 @@ class Settings:
     )
     provisioning_failpoints: str = _setting(
         _text, "", "For tests alone: directory with the fail-points that are armed; empty: none."
+    )
+    metrics_token: Secret = _setting(
+        _secret,
+        "",
+        "What Prometheus sends as its bearer token to `/metrics` of fronts; empty: there is none.",
+        secret=True,
+    )
+    metrics_listen: str = _setting(
+        _listen,
+        "",
+        "Where a worker publishes its metrics, without a token, such as `127.0.0.1:9100`; empty: "
+        "nowhere.",
     )
     access_log: bool = _setting(_switch, "on", "Log a line for each request.")
     log_format: str = _setting(_choice("console", "json"), "console", "Form of the log lines.")

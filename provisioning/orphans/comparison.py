@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from provisioning.backends.base import EngineError, ServerObject, Spec
 from provisioning.credentials.specs import spec_of
 from provisioning.installation import Installation
+from provisioning.metrics import ORPHANS
 from provisioning.orphans.report import (
     LostLogin,
     OrphanReport,
@@ -66,6 +67,8 @@ def build_report(installation: Installation) -> OrphanReport:
 def log_orphans(installation: Installation) -> None:
     """Tell the log, and the audit, what the report has; nothing is repaired."""
     report = build_report(installation)
+    for kind, count in report.counts().items():
+        ORPHANS.labels(kind).set(count)
     if report.clean:
         log.info("orphans_checked", **report.counts())
         return

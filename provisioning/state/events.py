@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, bindparam, insert, select
 from sqlalchemy.orm import Session
 
+from provisioning.metrics import EVENTS
 from provisioning.state.claims import owner_name
 from provisioning.state.database import Database, now_ms
 from provisioning.state.enums import CredentialsState, JobStatus
@@ -148,6 +149,7 @@ def credentials_event(
     ``author`` is who did it, if not the owner's token. ``since`` is when the work began, in
     milliseconds of the database's clock.
     """
+    EVENTS.labels(action, row.backend).inc()
     return _event(
         action,
         project_id=row.project_id,
@@ -170,6 +172,7 @@ def job_event(
     failure: str | None = None,
 ) -> Values:
     """Return an event of a job; ``token_id`` is who did it, if not its owner."""
+    EVENTS.labels(action, job.backend).inc()
     return _event(
         action,
         project_id=job.project_id,

@@ -135,3 +135,16 @@ def test_a_mount_prefix_is_part_of_a_jobs_url(mounted: Client) -> None:
     assert answer.body["url"] == address
     assert mounted.get(f"/base/v1/queue/job/{job}").body["url"] == address
     require_error(mounted.get("/base/v1/"), 404, "route_not_found", "Route not found")
+
+
+@pytest.mark.parametrize(
+    "proxies,scheme", [("", "https"), ("127.0.0.0/8", "https"), ("10.9.8.7, 10.1.0.0/16", "http")]
+)
+def test_the_scheme_is_taken_from_trusted_proxies_alone(
+    make_service: ServiceMaker, proxies: str, scheme: str
+) -> None:
+    with make_service({"TRUSTED_PROXIES": proxies}) as service:
+        client = service.client()
+        headers = {**ASYNC, "X-Forwarded-Proto": "https", "Host": "api.example.com"}
+        answer = client.post(kill_path(client), headers=headers)
+        assert answer.body["url"].startswith(f"{scheme}://api.example.com/queue/job/")

@@ -107,7 +107,8 @@ def test_compose_variables_are_required_and_in_the_example(example: dict[str, st
     used = VARIABLE.findall((TREE / "docker-compose.yml").read_text())
     assert used
     assert {name for name, _ in used} == set(example)
-    assert {rest for _, rest in used} == {":?run make env-file"}
+    assert {name for name, rest in used if rest == "-"} == {"PUBLIC_URL", "TRUSTED_PROXIES"}
+    assert {rest for _, rest in used} == {":?run make env-file", "-"}
 
 
 def test_compose_volumes_are_declared(compose: dict[str, Any]) -> None:

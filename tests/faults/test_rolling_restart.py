@@ -114,7 +114,7 @@ class _BehindBalancer:
         self.longest = 0.0
 
     def live(self) -> None:
-        while not self._stopped.wait(0.01):
+        while not self._stopped.wait(0.05):
             created = self._ask("POST", "/provisioning/mysql", {"type": "sandbox"})
             if created is None:
                 continue

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from provisioning.backends.base import EngineBusy, EngineUnavailable
+from provisioning.metrics import CIRCUIT_OPEN
 
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 3.0
@@ -35,9 +36,13 @@ class CircuitBreaker:
         except EngineUnavailable:
             with self._lock:
                 self._failures += 1
+                if self._failures == FAILURES_TO_OPEN:
+                    CIRCUIT_OPEN.labels(self._server).set(1)
                 self._try_at = time.monotonic() + OPEN_SECONDS
             raise
         if self._failures:
+            if self._failures >= FAILURES_TO_OPEN:
+                CIRCUIT_OPEN.labels(self._server).set(0)
             self._failures = 0
 
     def _enter(self) -> None:

@@ -1,0 +1,43 @@
+"""/metrics: what Prometheus scrapes, for who has the token of METRICS_TOKEN."""
+
+import hmac
+import os
+import time
+
+from flask import Blueprint, Flask, Response, request
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api.errors import RouteNotFound
+from api.health import BROKER_SECONDS
+from api.requests import arrival, installation
+from api.waiting import reaches_broker
+from provisioning.metrics import REQUEST_SECONDS, REQUESTS
+from provisioning.monitoring import read_metrics
+
+blueprint = Blueprint("metrics", __name__)
+
+
+def install(app: Flask) -> None:
+    """Count each request when it is answered."""
+    app.after_request(_count)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Return the counts of all processes of this front, and what the state knows."""
+    sent = request.headers.get("Authorization", "").encode()
+    expected = f"Bearer {installation().config.metrics_token.reveal()}".encode()
+    if not hmac.compare_digest(sent, expected):
+        raise RouteNotFound
+    shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+    text = read_metrics(installation(), lambda: reaches_broker(BROKER_SECONDS), shared=shared)
+    return Response(text, content_type=CONTENT_TYPE_LATEST)
+
+
+def _count(response: Response) -> Response:
+    route = request.url_rule.rule if request.url_rule else ""
+    # A method that no route has may be any word.
+    method = request.method if request.url_rule else ""
+    REQUESTS.labels(method, route, str(response.status_code)).inc()
+    REQUEST_SECONDS.labels(route).observe(time.monotonic() - arrival())
+    return response
