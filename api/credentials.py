@@ -94,7 +94,13 @@ def reset_password(backend: str, id_: str) -> Response:
     caller = authenticate()
     _sync_rules(backend)
     end_sessions = read_parameters(RESET_PASSWORD).get("endSessions", False)
-    view = changes.reset_password(installation(), caller, backend, id_, end_sessions=end_sessions)
+    # It may wait for another process that sets the password, or for the end of one that died so.
+    with waiting_room().place(caller) as seated:
+        if not seated:
+            raise errors.JobInProgress
+        view = changes.reset_password(
+            installation(), caller, backend, id_, end_sessions=end_sessions
+        )
     return answer(_body(view, {"inUse": bool(view.in_use)}))
 
 

@@ -309,7 +309,10 @@ class CreationInProgress(ProvisioningError):
 
 
 class JobInProgress(ProvisioningError):
-    """A delete or kill goes on, and its caller did not say that it understands 202."""
+    """A delete or kill goes on, and its caller did not say that it understands 202.
+
+    Or so many of the caller's requests wait that one more finds no place.
+    """
 
     reason = "job_in_progress"
     message = "The request is being processed, repeat it."

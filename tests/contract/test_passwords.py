@@ -5,12 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
 
 from provisioning.configuration.secrets import generate_password
 from provisioning.state.claims import take
 from provisioning.state.events import newest_events
-from provisioning.state.models import Credentials
+from provisioning.state.models import Credentials, Login
 from tests.contract.conftest import new_project
 from tests.contract.expectations import require_error, require_not_found
 from tests.contract.server_look import require_dead, require_login, require_no_login, run
@@ -133,28 +132,39 @@ def test_new_passwords_at_the_same_moment_end_with_one_that_works(
         return front.post(path_of(created)).status
 
     with ThreadPoolExecutor(len(fronts)) as executor:
-        assert set(executor.map(renew, fronts)) == {200}
+        statuses = set(executor.map(renew, fronts))
+    # Who finds no place to wait repeats it.
+    assert 200 in statuses and statuses <= {200, 503}
     read = client.get(f"/provisioning/mysql/{created['id']}").body
     require_login(read["credentials"])
 
 
+@pytest.mark.parametrize("type_", ["sandbox", "transformations"])
 def test_a_password_that_a_dead_process_left_pending_is_set_by_the_next_read(
-    client: Client, service: Service
+    client: Client, service: Service, type_: str
 ) -> None:
-    created = client.create("transformations")
-    vault, pending = service.installation.vault, generate_password()
+    created = client.create(type_)
+    number, pending = int(created["id"]), generate_password()
+    sealed = service.installation.vault.encrypt(pending)
     with service.installation.database.write() as session:
-        change = update(Credentials).where(Credentials.id == int(created["id"]))
-        session.execute(change.values(pending_secret=vault.encrypt(pending)))
+        row = session.get_one(Credentials, number)
+        row.pending_secret = sealed
+        holder: tuple[type[Credentials] | type[Login], int] = (Credentials, number)
+        if row.login_id is not None:
+            holder = (Login, row.login_id)
+            session.get_one(Login, row.login_id).pending_secret = sealed
+        session.flush()
         # The claim of the dead is waited for.
-        assert take(session, Credentials, int(created["id"]), 2)
-    read = client.get("/provisioning/mysql?type=transformations").body
+        assert take(session, *holder, 2)
+    read = client.get(f"/provisioning/mysql?type={type_}").body
     assert read["credentials"]["password"] == pending.reveal()
     require_login(read["credentials"])
     require_no_login(created["credentials"])
     with service.installation.database.read() as session:
-        row = session.scalars(select(Credentials).where(Credentials.id == int(created["id"]))).one()
-    assert row.pending_secret is None and row.claim_until is None
+        settled: Any = session.get_one(*holder)
+        assert settled.pending_secret is None and settled.claim_until is None
+        row = session.get_one(Credentials, number)
+        assert row.pending_secret is None and row.secret == settled.secret
 
 
 def test_nobody_else_gets_a_new_password(client: Client, service: Service) -> None:

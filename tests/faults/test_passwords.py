@@ -24,6 +24,7 @@ from provisioning.errors import BackendUnavailable
 from provisioning.installation import Installation, build_installation
 from provisioning.state import failpoints
 from provisioning.state.bootstrap import prepare_state
+from provisioning.state.events import Action, newest_events
 from provisioning.state.models import Credentials
 from tests.faults.engines.base import Engine
 from tests.faults.engines.mysql import MySQLEngine
@@ -173,10 +174,15 @@ def test_a_login_of_its_own_that_is_refused_is_not_waited_for(
     monkeypatch.setattr(reconcile, "mend", lambda *_: pytest.fail("it was waited for"))
     mysql.run("CREATE USER ''@'127.0.0.1'")
     try:
-        with pytest.raises(BackendUnavailable):
+        with pytest.raises(BackendUnavailable) as refused:
             get_or_create(installation, caller, backend_rules("mysql"), "transformations")
     finally:
         mysql.run("DROP USER ''@'127.0.0.1'")
+    # What operators read of it, in the log and in the audit.
+    assert refused.value.cause is not None
+    assert refused.value.cause.endswith("DROP USER ''@'127.0.0.1'")
+    (event,) = newest_events(installation.database, 1, action=Action.CREATION_FAILED)
+    assert event.failure == refused.value.cause
     installation.close()
 
 

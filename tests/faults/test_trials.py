@@ -1,5 +1,7 @@
 """`provisioning backends check --deep` says what broken servers lack, and leaves nothing there."""
 
+import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from click.testing import CliRunner
 from sqlalchemy import select
 
 from devstack.mariadb import MariaDB
+from devstack.postgres import Postgres
 from provisioning.cli.main import cli
 from provisioning.configuration import config
 from provisioning.configuration.secrets import generate_key
@@ -271,3 +274,56 @@ def test_a_right_that_is_missing_on_postgresql_is_named(
             postgresql.run(right.give)
         assert "the admin login cannot " in printed or "lacks a right" in printed, printed
     require_clean(deep, POSTGRESQL_URL=postgresql.url)
+
+
+# The same on PostgreSQL -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresEngine]:
+    """A server that takes TLS connections alone, and looks at passwords."""
+    if Postgres.missing():
+        pytest.skip("postgres is not installed: apt-get install postgresql")
+    server = Postgres(tmp_path_factory.mktemp("strict"))
+    engine = PostgresEngine(server)
+    engine.start()
+    engine.run(
+        "ALTER SYSTEM SET shared_preload_libraries = 'passwordcheck'", "ALTER SYSTEM SET ssl = on"
+    )
+    engine.stop()
+    owner = server.data.stat()
+    pair = write_pair(server.directory, "own")
+    for name, content in zip(("server.crt", "server.key"), pair, strict=True):
+        file = server.data / name
+        shutil.copyfile(content, file)
+        os.chown(file, owner.st_uid, owner.st_gid)
+        file.chmod(0o600)
+    rules = server.data / "pg_hba.conf"
+    rules.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def test_tls_and_a_policy_of_postgresql_are_met(deep: Deep, strict: PostgresEngine) -> None:
+    url = f"{strict.url}?tls_mode=verify-full&tls_ca={strict.server.directory / 'own.pem'}"
+    assert MADE in deep.check(0, POSTGRESQL_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("tls_mode=disable", "the server refuses connections without TLS: set tls_mode (server"),
+        (
+            "tls_mode=verify-full&tls_ca={other}",
+            "the server's certificate is not trusted: it is not from an authority in tls_ca, or "
+            "not for the name 127.0.0.1",
+        ),
+    ],
+)
+def test_wrong_tls_of_postgresql_is_named(
+    deep: Deep, strict: PostgresEngine, tmp_path: Path, options: str, said: str
+) -> None:
+    other, _ = write_pair(tmp_path, "other")
+    url = f"{strict.url}?{options.format(other=other)}"
+    assert said in deep.check(1, POSTGRESQL_URL=url)

@@ -29,7 +29,7 @@ from provisioning.backends.mysql.accounts import (
     native_hash,
     open_login,
 )
-from provisioning.backends.mysql.check import check_server, explain
+from provisioning.backends.mysql.check import check_server, explain, explain_refused_login
 from provisioning.backends.mysql.inventory import ANY_HOST, take_inventory
 from provisioning.backends.mysql.locks import Locks
 from provisioning.backends.mysql.removal import (
@@ -311,5 +311,6 @@ def _verify_login(server: Server, spec: Spec, password: Secret) -> None:
         if error.code in _TOO_MANY_USER_CONNECTIONS:
             return
         if isinstance(error, EngineRefused):
-            raise LoginRefused(*error.args) from None
+            why = explain_refused_login(server, str(error.args[0]))
+            raise LoginRefused(why, *error.args[1:]) from None
         raise error from None

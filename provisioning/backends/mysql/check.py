@@ -68,9 +68,7 @@ def explain(server: Server, problem: EngineError) -> str:
             f"the admin login {config.user} lacks a right: GRANT ALL PRIVILEGES ON *.* TO it WITH "
             f"GRANT OPTION ({text})"
         )
-    if isinstance(problem, LoginRefused):
-        return _explain_refused_login(server, text)
-    if problem.code == ER.ACCESS_DENIED_ERROR:
+    if problem.code == ER.ACCESS_DENIED_ERROR and not isinstance(problem, LoginRefused):
         # MariaDB has no word for it.
         if server.takes_tls_alone():
             return TLS_REQUIRED
@@ -81,21 +79,23 @@ def explain(server: Server, problem: EngineError) -> str:
     return text
 
 
-def _explain_refused_login(server: Server, text: str) -> str:
+def explain_refused_login(server: Server, text: str) -> str:
+    """Return why a server refuses a new login with its password; ``text`` is what it said."""
+    where = f"server {server.config.name}: "
     if server.config.require_tls and not server.config.tls_ca:
         return (
-            "new logins have to use TLS (require_tls), and the service has none configured to try "
-            "them with: set tls_ca"
+            f"{where}new logins have to use TLS (require_tls), and the service has none configured "
+            "to try them with: set tls_ca"
         )
     with server.statements() as run:
         hosts = [str(host) for (host,) in run(_ANONYMOUS)]
     if hosts:
         drops = ", ".join(f"''@'{host}'" for host in hosts)
         return (
-            "new logins are refused: an account without a name is taken before them for "
+            f"{where}new logins are refused: an account without a name is taken before them for "
             f"connections from its host: DROP USER {drops}"
         )
-    return f"new logins are refused ({text})"
+    return text
 
 
 def _warnings(run: Statements, server: Server, limits: Mapping[str, Limits]) -> list[str]:

@@ -83,11 +83,10 @@ def explain(server: Server, problem: EngineError) -> str:
             "the server's certificate is not trusted: it is not from an authority in tls_ca, or "
             f"not for the name {config.host}"
         )
-    if "no pg_hba.conf entry" in text and not config.tls_mode:
-        return (
-            "the server refuses connections without TLS, or from this host: set tls_mode, or add "
-            f"a line to its pg_hba.conf ({text})"
-        )
+    if "no pg_hba.conf entry" in text:
+        if "no encryption" in text or "SSL off" in text:
+            return f"the server refuses connections without TLS: set tls_mode ({text})"
+        return f"the server's pg_hba.conf has no line for connections from this host ({text})"
     if "password authentication failed" in text and f'"{config.user}"' in text:
         return f"the admin login {config.user} is refused: its password is wrong"
     if problem.code == errorcodes.INSUFFICIENT_PRIVILEGE:
