@@ -30,6 +30,8 @@ LONGEST_WAIT = 60
 ARRIVED: ContextVar[float | None] = ContextVar("arrived", default=None)
 #: Tells the web server that the request waits from now on, and that another one may compute.
 PASS_ON: ContextVar[Callable[[], None]] = ContextVar("pass_on", default=lambda: None)
+#: Tells the web server that a token is a good one.
+VERIFIED: ContextVar[Callable[[str], None]] = ContextVar("verified", default=lambda _: None)
 
 
 class BackendConverter(BaseConverter):
@@ -94,6 +96,7 @@ def authenticate() -> Caller:
     if not token.reveal():
         raise errors.TokenMissing
     g.caller = Caller(installation().tokens.verify(token), token, run_id())
+    VERIFIED.get()(token.reveal())
     caller: Caller = g.caller
     return caller
 
@@ -106,7 +109,9 @@ def authenticate_operator() -> Operator:
     token = Secret(request.headers.get("X-KBC-ManageApiToken", "").strip())
     if not token.reveal():
         raise errors.ManageTokenMissing
-    return installation().manage_tokens.verify(token, run_id())
+    operator = installation().manage_tokens.verify(token, run_id())
+    VERIFIED.get()(token.reveal())
+    return operator
 
 
 def offered_rules(backend: str) -> BackendRules:

@@ -32,7 +32,7 @@ from api.errors import (
     status_of,
 )
 from api.framing import BodyTooLong, ChunkedEnd, LengthEnd
-from api.requests import ARRIVED, PASS_ON
+from api.requests import ARRIVED, PASS_ON, VERIFIED
 from api.responses import INTERNAL_MESSAGE, cause_of, error_bytes
 from api.turns import TURN, Turns
 from provisioning.configuration.config import Config
@@ -55,8 +55,11 @@ ANSWERING = 10
 READING = 30
 #: Seconds, and bytes, for which a caller that was answered may go on sending.
 LINGER, LINGER_BYTES = 2, 65536
-#: Requests with any of these names are of one caller.
-TOKENS = ("X-STORAGEAPI-TOKEN", "X-KBC-MANAGEAPITOKEN")
+#: Requests with the same value of one of these are of one caller, once the value was a good one;
+#: all others are of another one.
+TOKENS, STRANGERS = ("X-STORAGEAPI-TOKEN", "X-KBC-MANAGEAPITOKEN"), -1
+#: Callers that a process knows.
+KNOWN = 10_000
 
 
 class Connection:
@@ -100,6 +103,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         #: Those that were answered and are to be closed.
         self._lingering: OrderedDict[Connection, int] = OrderedDict()
         self._buffered = 0
+        self._known: OrderedDict[int, None] = OrderedDict()
 
     def run(self) -> None:
         """Serve until the process is told to stop; then answer what has been accepted."""
@@ -263,9 +267,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except (ParseException, StopIteration, OSError):
             raise NotHTTP from None
         connection.request = request
-        connection.caller = hash(
-            next((value for name, value in request.headers if name in TOKENS), "")
-        )
+        token = next((value for name, value in request.headers if name in TOKENS), "")
+        caller = hash(token)
+        connection.caller = caller if not token or caller in self._known else STRANGERS
         reader = request.body.reader
         limit = self._config.body_limit_bytes
         if isinstance(reader, LengthReader):
@@ -360,6 +364,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         connection.sock.settimeout(READING)
         ARRIVED.set(connection.arrived)
         PASS_ON.set(partial(self.method_queue.defer, self._pass_on, connection))
+        VERIFIED.set(self._verified)
         try:
             if isinstance(request.body.reader, ChunkedReader):
                 content = request.body.read()
@@ -374,6 +379,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             log.error("answer_failed", problem=type(problem).__name__)
             self._send_error(connection, ProvisioningError(INTERNAL_MESSAGE))
         return False
+
+    def _verified(self, token: str) -> None:
+        if hash(token) not in self._known:
+            self.method_queue.defer(self._know, hash(token))
+
+    def _know(self, caller: int) -> None:
+        self._known[caller] = None
+        if len(self._known) > KNOWN:
+            self._known.popitem(last=False)
 
     def _pass_on(self, connection: Connection) -> None:
         self._turns.pass_on(connection)

@@ -34,7 +34,7 @@ from provisioning.state.models import Credentials, Login
 log = structlog.get_logger()
 
 #: Seconds between two looks at a row another process works on.
-POLLING = Backoff(0.005, 0.2, 1.5)
+POLLING = Backoff(0.005, 0.5, 1.5)
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,10 @@ class JobWatch:
             now = time.monotonic()
             with self._change:
                 for job_id in ended:
-                    watched[job_id].ended.set()
-                    # Who joins from now on is watched anew, and seen at the next look.
-                    self._watched.pop(job_id, None)
+                    # Who waits for it may have changed since the look began.
+                    waited_for = self._watched.pop(job_id, None)
+                    if waited_for is not None:
+                        waited_for.ended.set()
                 newest = max(one.since for one in watched.values())
                 pause = min(max((now - newest) / 10, SHORTEST, REST * (now - start)), LONGEST)
                 # A new waiter is not made to sit out a pause that is meant for old ones.

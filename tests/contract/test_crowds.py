@@ -1,5 +1,6 @@
 """Very many requests of one token: they end well, and keep nobody else waiting."""
 
+import secrets
 import threading
 import time
 from collections import Counter
@@ -87,8 +88,8 @@ def require_good_end(service: Service, request: Callable[[], Answer]) -> None:
 
 
 @contextmanager
-def hostile_creates(client: Client, count: int) -> Iterator[Counter[int]]:
-    """Send creates of one token, so many at once and without a pause; yield what is answered."""
+def hostile_creates(client: Client, token: Callable[[], str]) -> Iterator[Counter[int]]:
+    """Send creates, very many at once and without a pause; yield what is answered."""
     answered: Counter[int] = Counter()
     stopped = threading.Event()
     opened: set[HTTPConnection] = set()
@@ -98,7 +99,7 @@ def hostile_creates(client: Client, count: int) -> Iterator[Counter[int]]:
             connection = HTTPConnection("127.0.0.1", client.port, timeout=DEADLINE)
             opened.add(connection)
             try:
-                headers = {"X-StorageApi-Token": client.token or ""}
+                headers = {"X-StorageApi-Token": token()}
                 connection.request("POST", "/provisioning/mysql", b'{"type":"sandbox"}', headers)
                 answer = connection.getresponse()
                 answer.read()
@@ -109,7 +110,7 @@ def hostile_creates(client: Client, count: int) -> Iterator[Counter[int]]:
                 opened.discard(connection)
                 connection.close()
 
-    threads = [threading.Thread(target=go_on) for _ in range(count)]
+    threads = [threading.Thread(target=go_on) for _ in range(CROWD)]
     for thread in threads:
         thread.start()
     try:
@@ -130,12 +131,27 @@ def test_creates_on_a_stuck_slot_keep_nobody_else_waiting(make_service: ServiceM
         path = f"/provisioning/mysql/{hostile.create()['id']}"
         accepted_job(hostile.delete(path, headers=ASYNC))
         others = iter([service.client() for _ in range(20)])
-        with hostile_creates(hostile, CROWD) as answered, slow_callers(hostile.port, CROWD):
+        with (
+            hostile_creates(hostile, lambda: hostile.token or "") as answered,
+            slow_callers(hostile.port, CROWD),
+        ):
             wait_until(lambda: answered[503], what="no more places for the token")
             assert slowest(lambda: anonymous.get("/health/live"), 200, 100) < bar(0.5)
             create = lambda: next(others).post("/provisioning/mysql", SANDBOX)  # noqa: E731
             assert slowest(create, 201, 20) < bar(0.5)
         assert set(answered) <= {503, 0}
+
+
+def test_tokens_that_are_made_up_keep_nobody_waiting(make_service: ServiceMaker) -> None:
+    """Each is another one, but none was ever good: together they are one caller."""
+    with make_service({}) as service:
+        known, anonymous = service.client(), service.anonymous()
+        known.create()
+        with hostile_creates(anonymous, lambda: secrets.token_hex(8)) as answered:
+            wait_until(lambda: answered[401] > CROWD, what="all of them at work")
+            assert slowest(lambda: anonymous.get("/health/live"), 200, 100) < bar(0.5)
+            assert slowest(lambda: known.post("/provisioning/mysql", SANDBOX), 201, 20) < bar(0.5)
+        assert set(answered) <= {401, 503, 0}
 
 
 def test_creates_on_a_hung_server_keep_nobody_else_waiting(
@@ -156,7 +172,7 @@ def test_creates_on_a_hung_server_keep_nobody_else_waiting(
 
             assert create().status == 201
             hung.pause()
-            with hostile_creates(hostile, CROWD) as answered:
+            with hostile_creates(hostile, lambda: hostile.token or "") as answered:
                 wait_until(lambda: answered[503], what="the server is missed")
                 assert slowest(lambda: anonymous.get("/health/live"), 200, 100) < bar(0.5)
                 assert slowest(create, 201, 15) < bar(0.5)
