@@ -1,4 +1,4 @@
-"""/metrics: what Prometheus scrapes, for who has the token of METRICS_TOKEN."""
+"""/metrics: what Prometheus scrapes, with the token of METRICS_TOKEN."""
 
 import hmac
 import os

@@ -96,7 +96,7 @@ class RabbitMQ(Server):
         }
 
     def _served_directory(self) -> str | None:
-        """Whoever takes the password that only our directory has serves that directory."""
+        """A server that takes our password is ours: only our directory has it."""
         try:
             with amqp.Connection(
                 f"{self.host}:{self.port}", USER, self.password, connect_timeout=2

@@ -1,4 +1,4 @@
-"""/metrics: right over all processes of a front, for who has the token."""
+"""/metrics: right over all processes of a front, and for the token alone."""
 
 import os
 import signal
