@@ -122,8 +122,13 @@ def unpack_policy(directory: Path) -> Path:
     target = directory / "package"
     target.mkdir()
     target.chmod(0o755)
+    fetch = "apt-get download mariadb-server"
     try:
-        for command in ("apt-get download mariadb-server", "dpkg-deb -x mariadb-server_*.deb ."):
+        # A machine on which everything else is installed may have no lists of packages.
+        for command in (
+            f"{fetch} || {{ apt-get update -q && {fetch}; }}",
+            "dpkg-deb -x mariadb-server_*.deb .",
+        ):
             subprocess.run(["sh", "-c", command], cwd=target, check=True, capture_output=True)
     except subprocess.CalledProcessError as problem:
         pytest.skip(f"the plugin of the password policy cannot be had: {problem.stderr[-200:]!r}")
