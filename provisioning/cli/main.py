@@ -14,6 +14,7 @@ from provisioning.cli.servers import backends, certificate, servers
 from provisioning.cli.state import db, keys, show_events
 from provisioning.cli.sweep import sweep
 from provisioning.configuration import config as configuration
+from provisioning.configuration.logs import configure_logs
 from provisioning.configuration.settings import KEYS
 from provisioning.errors import ConfigurationError, ProvisioningError
 
@@ -71,7 +72,11 @@ for command in (
 
 
 def main() -> None:
-    """Run the command; errors of configuration and of the state are one line each."""
+    """Run the command; errors of configuration and of the state are one line each.
+
+    What is logged meanwhile goes to standard error: it is no part of a command's answer.
+    """
+    configure_logs("console", "warning")
     try:
         cli(standalone_mode=True)
     except (ConfigurationError, ProvisioningError) as problem:

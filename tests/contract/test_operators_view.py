@@ -1,9 +1,13 @@
 """The operators' commands about jobs and workers, on a running service."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from getpass import getuser
 from itertools import chain
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -163,6 +167,14 @@ def test_credentials_are_listed_and_shown(idle: Service) -> None:
     assert f"token_id: {row.token_id}" in shown
     assert ids_in(run(idle, "credentials", "list", "--token", row.token_id)) == newest
     assert row.secret not in shown and sandbox["credentials"]["password"] not in shown
+
+
+def test_the_answer_of_a_command_has_no_log_lines(idle: Service) -> None:
+    number = idle.client().create()["id"]
+    command = [Path(sys.executable).with_name("provisioning"), "credentials", "extend", number]
+    environment = {**os.environ, **idle.environment}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert re.fullmatch(rf"credentials {number} end 20\S+\n", done.stdout)
 
 
 def test_an_operator_extends_kills_and_drops_in_the_owners_place(idle: Service) -> None:
