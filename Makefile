@@ -10,7 +10,7 @@ CHECKED := tests/unit tests/sandbox tests/storage tests/snowflake_simulator \
 PYTEST_OPTIONS ?=
 CHAOS_OPTIONS ?=
 
-.PHONY: help run test test-slow check lint bench chaos images format env-file clean
+.PHONY: help run shell test test-slow check lint bench chaos images format env-file clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -30,6 +30,10 @@ test: lint ## Check the style and run all tests.
 		--basetemp=$(SCRATCH)/pytest \
 		-o cache_dir=$(SCRATCH)/cache $(if $(CI),-p devstack.no_skips) $(PYTEST_OPTIONS); \
 		status=$$?; rm -rf $(SCRATCH); exit $$status
+
+shell: $(INSTALLED) ## Open a shell in which `provisioning` works on what `make run` runs.
+	@if [ ! -e .provisioning/env ]; then echo "nothing runs here: make run" >&2; exit 1; fi
+	@. ./.provisioning/env && PATH="$(CURDIR)/$(VENV)/bin:$$PATH" exec "$${SHELL:-/bin/sh}"
 
 test-slow: $(INSTALLED) ## Run all tests beside a busy process for each core.
 	@$(PYTHON) -m devstack.busy -- $(MAKE) test

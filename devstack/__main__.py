@@ -89,6 +89,11 @@ def _print_welcome(stack: Stack) -> None:
     lines = _first_session(stack.url, stack.token) if stack.mysql_is_on else []
     if stack.docker_is_on:
         lines += _first_notebook(stack.url, stack.token)
+    if stack.directory == TREE / ".provisioning":
+        lines.append(
+            "Operate it from another terminal, with a second token to begin with:\n"
+            "make shell\nprovisioning tokens create --project 70 --person 5"
+        )
     print("\n\n".join(lines))
     print("\nCtrl-C stops everything; data and token stay for the next start.\n", flush=True)
 

@@ -1,10 +1,11 @@
 """The whole service on one machine: private servers, settings, first token, processes."""
 
+import shlex
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,11 @@ class Stack:
         """The SQLite state database."""
         return self.directory / "state.db"
 
+    @property
+    def settings_file(self) -> Path:
+        """The service's settings for a shell, as long as it runs: `make shell` reads them."""
+        return self.directory / "env"
+
     def start(self) -> None:
         """Start all parts and return once the service says that it is ready."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,7 +105,9 @@ class Stack:
             self.snowflake.ensure_warehouse()
         self.sandboxes.start(self._absences)
         self._held = _hold_wanted_or_any(self.wanted_port)
-        environment = service_environment(self._settings())
+        settings = self._settings()
+        environment = service_environment(settings)
+        write_private(self.settings_file, _as_shell(settings))
         self._prepare_state(environment)
         self._start_processes(environment)
 
@@ -113,6 +121,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop what was started, processes before the servers they use."""
+        self.settings_file.unlink(missing_ok=True)
         for process in self.processes:
             process.stop(timeout=STOP_SECONDS)
         self.sandboxes.stop()
@@ -277,6 +286,11 @@ def _hold_wanted_or_any(wanted: int) -> HeldPort:
         return HeldPort(wanted)
     except OSError:
         return HeldPort()
+
+
+def _as_shell(settings: Mapping[str, str]) -> str:
+    """Return settings as lines that a shell takes."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items())
 
 
 def _make_first_token(environment: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from contextlib import closing
@@ -150,9 +151,17 @@ def test_first_session_restart_and_second_start(
         wait_until(lambda: "starting it again" in first.text, what="a restart")
         wait_until(lambda: answers(look), what="the restarted front")
         token = first.token()
+        settings = tmp_path / "data" / "env"
+        assert stat.S_IMODE(settings.stat().st_mode) == 0o600
+        # What `make shell` does, and an operator in it.
+        command = f". {settings} && provisioning tokens create --project 70 --person 5"
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        made = subprocess.check_output(["sh", "-c", command], env={"PATH": path}, text=True)
+        assert paste(look.replace(token, made.split()[-1]))["code"] == 404
         assert first.programs >= MAKERS
     finally:
         assert first.stop() == 0
+    assert not settings.exists()
 
     images = images_of_the_tests(request)
     with socket.create_server((HOST, port)):
