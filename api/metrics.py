@@ -12,8 +12,8 @@ from api.errors import RouteNotFound
 from api.health import BROKER_SECONDS
 from api.requests import arrival, installation
 from api.waiting import reaches_broker
-from provisioning.metrics import REQUEST_SECONDS, REQUESTS
-from provisioning.monitoring import read_metrics
+from provisioning.background.monitoring import read_metrics
+from provisioning.configuration.metrics import REQUEST_SECONDS, REQUESTS
 
 blueprint = Blueprint("metrics", __name__)
 

@@ -19,9 +19,9 @@ import structlog
 from sqlalchemy import ColumnElement, and_, or_, select
 
 from provisioning.backends.base import EngineError, ServerObject, Spec
+from provisioning.configuration.metrics import ORPHANS
 from provisioning.credentials.specs import spec_of
 from provisioning.installation import Installation
-from provisioning.metrics import ORPHANS
 from provisioning.orphans.report import (
     LostLogin,
     OrphanReport,

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, bindparam, insert, select
 from sqlalchemy.orm import Session
 
-from provisioning.metrics import EVENTS
+from provisioning.configuration.metrics import EVENTS
 from provisioning.state.claims import owner_name
 from provisioning.state.database import Database, now_ms
 from provisioning.state.enums import CredentialsState, JobStatus

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from provisioning.backends.base import EngineBusy, EngineUnavailable
-from provisioning.metrics import CIRCUIT_OPEN
+from provisioning.configuration.metrics import CIRCUIT_OPEN
 
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 3.0

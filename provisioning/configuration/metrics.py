@@ -1,4 +1,4 @@
-"""What each process counts, for Prometheus; `provisioning.monitoring` has what the state knows.
+"""What each process counts, for Prometheus; what the state knows is in `background.monitoring`.
 
 The processes of a front share their counts through files, if `PROMETHEUS_MULTIPROC_DIR` is set
 before this module is loaded.
