@@ -207,12 +207,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if connection not in self._reading:
             # It made room for another one a moment ago.
             return
-        try:
-            part = connection.sock.recv(PART)
-        except BlockingIOError:
+        part = _take(connection)
+        if part is None:
             return
-        except OSError:
-            part = b""
         if not part:
             self._close(connection)
             return
@@ -324,12 +321,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _discard(self, connection: Connection) -> None:
         if connection not in self._lingering:
             return
-        try:
-            part = connection.sock.recv(PART)
-        except BlockingIOError:
+        part = _take(connection)
+        if part is None:
             return
-        except OSError:
-            part = b""
         self._lingering[connection] += len(part)
         if not part or self._lingering[connection] > LINGER_BYTES:
             self._close(connection)
@@ -437,3 +431,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             connection.sock.send(
                 error_bytes(error, status, exception_id, self._config.retry_after_seconds)
             )
+
+
+def _take(connection: Connection) -> bytes | None:
+    """Return what has come on a connection: nothing at its end, None as long as there is none."""
+    try:
+        return connection.sock.recv(PART)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""

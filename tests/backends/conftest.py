@@ -292,9 +292,9 @@ def make_warehouse(postgres: Postgres) -> PostgresServer:
 
 
 @contextmanager
-def postgres_backend_of(server: PostgresServer) -> Iterator[RedshiftBackend]:
-    """Run a backend of one PostgreSQL for a block."""
-    backend = RedshiftBackend("postgresql", (server,), NO_LIMITS, timeout=DEADLINE, connections=4)
+def running_backend(name: str, server: PostgresServer) -> Iterator[RedshiftBackend]:
+    """Run a backend of one PostgreSQL, or of Redshift's stand-in, for a block."""
+    backend = RedshiftBackend(name, (server,), NO_LIMITS, timeout=DEADLINE, connections=4)
     yield backend
     backend.close()
 
@@ -307,7 +307,7 @@ def warehouse(postgres: Postgres) -> PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_backend(warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
-    with postgres_backend_of(warehouse) as backend:
+    with running_backend("postgresql", warehouse) as backend:
         yield backend
 
 
@@ -328,7 +328,7 @@ def newest_warehouse(newest_postgres: NewestPostgres) -> PostgresServer:
 
 @pytest.fixture(scope="session")
 def newest_backend(newest_warehouse: PostgresServer) -> Iterator[RedshiftBackend]:
-    with postgres_backend_of(newest_warehouse) as backend:
+    with running_backend("postgresql", newest_warehouse) as backend:
         yield backend
 
 
@@ -350,11 +350,8 @@ def cluster(redshift_stand_in: RedshiftStandIn) -> PostgresServer:
 
 @pytest.fixture(scope="session")
 def redshift_backend(cluster: PostgresServer) -> Iterator[RedshiftBackend]:
-    backend = RedshiftBackend(
-        "redshift-workspace", (cluster,), NO_LIMITS, timeout=DEADLINE, connections=4
-    )
-    yield backend
-    backend.close()
+    with running_backend("redshift-workspace", cluster) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")
